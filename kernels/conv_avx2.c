@@ -1,0 +1,9 @@
+/* conv_avx2.c - convolution in AVX2 register tiles of 6 x 16; conv_tiles.h has the loops. */
+#include "kernels.h"
+
+#if defined(__AVX2__)
+#include "conv_tiles.h"
+void k_conv_avx2(k_table *t) { conv_tiles(t); }
+#else
+void k_conv_avx2(k_table *t) { (void)t; }
+#endif

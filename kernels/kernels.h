@@ -1,0 +1,217 @@
+/* kernels.h - the contract between the engine and its kernels.
+ *
+ * A kernel sees pointers and integers, never a tensor. It cannot fail, never allocates and never
+ * prints: shapes were checked, outputs allocated and scratch memory sized before it is called.
+ * Every slot of the table below has a plain loop in *_generic.c, which stays the oracle; better
+ * variants overlay it, worst to best: generic < blas < avx2 < avx512.
+ *
+ * Surprising: a parallel kernel cuts its work by the shapes alone, never by the number of threads,
+ * so any thread count gives the same bits.
+ *
+ * Activations are matrices: n*h*w pixels (rows) by c channels, `ld` floats from a row to the next,
+ * ld >= c. A channel slice is the same matrix with another pointer. */
+#ifndef CNN_KERNELS_H
+#define CNN_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ------------------------------------------------------------------ loops over strided arrays */
+
+enum { K_MAX_DIMS = 8 };
+
+/* An elementwise loop over up to one output and three inputs. Dimensions run from outermost [0] to
+ * innermost [nd-1]; strides count elements, a broadcast input has stride 0. The caller has dropped
+ * dimensions of size 1 and merged what can be merged, so nd is often 1. nd >= 1, sizes may be 0. */
+typedef struct {
+    int nd;
+    int64_t size[K_MAX_DIMS];
+    int64_t sy[K_MAX_DIMS], sa[K_MAX_DIMS], sb[K_MAX_DIMS], sc[K_MAX_DIMS];
+} k_loop;
+
+/* y = f(a, b, c; p). Inputs that f does not take are NULL, with strides 0. y may be equal to an
+ * input of the same layout. */
+typedef void k_pointwise(const k_loop *l, float *y, const float *a, const float *b, const float *c,
+                         const float p[2]);
+
+/* A reduction: for each of the kept positions (nk dims, strides sy in y and kx in x) fold the
+ * reduced positions (nr dims, strides rx in x). Merged as in k_loop; nk, nr >= 1; the number of
+ * reduced positions is >= 1. Reduced positions are counted in row-major order (argmax, from 0). */
+typedef struct {
+    int nk, nr;
+    int64_t ksize[K_MAX_DIMS], sy[K_MAX_DIMS], kx[K_MAX_DIMS];
+    int64_t rsize[K_MAX_DIMS], rx[K_MAX_DIMS];
+} k_reduce;
+
+typedef void k_reduction(const k_reduce *r, float *y, const float *x);
+
+/* ---------------------------------------------------------------------------- shapes of layers */
+
+/* 2-D convolution (cross-correlation), x: n h w c with row stride ldx, y: n oh ow o with ldy,
+ * weights o x kh x kw x (c/groups), dense. */
+typedef struct {
+    int64_t n, h, w, c, ldx;
+    int64_t oh, ow, o, ldy;
+    int64_t kh, kw, sh, sw, ph, pw, dh, dw, groups;
+} k_conv;
+
+/* 2-D pooling, x: n h w c (ldx), y: n oh ow c (ldy). Adaptive pooling: kh = 0; window i of an axis
+ * is then [floor(i*h/oh), ceil((i+1)*h/oh)). Average pooling counts the padding as zeros, as
+ * PyTorch does (count_include_pad). */
+typedef struct {
+    int64_t n, h, w, c, ldx;
+    int64_t oh, ow, ldy;
+    int64_t kh, kw, sh, sw, ph, pw;
+} k_pool;
+
+/* Normalization of an activation matrix: rows = samples x pixels. Batch norm takes its statistics
+ * over all rows for each channel; group norm over the `pixels` rows of a sample and the c/groups
+ * channels of a group, for each of rows/pixels samples; layer norm is group norm with pixels = 1,
+ * groups = 1 and gamma, beta of c entries. */
+typedef struct {
+    int64_t rows, c, ldx, ldy;
+    int64_t pixels, groups;
+} k_norm;
+
+/* C[m x n] = beta * C + op(A)[m x k] op(B)[k x n], row-major, beta 0 or 1 (0: C is not read).
+ * ta: A is stored k x m; tb: B is stored n x k. bias: NULL or n floats added to each row. */
+typedef struct {
+    int ta, tb;
+    int64_t m, n, k, lda, ldb, ldc;
+    int beta;
+} k_gemm;
+
+/* ------------------------------------------------------------------------------------ the table
+ * X(type, name): one line a slot. Types k_* above, the others below. */
+
+#define K_POINTWISE(X)                                                                             \
+    X(copy)       /* a */                                                                          \
+    X(add)        /* a + b */                                                                      \
+    X(sub)        /* a - b */                                                                      \
+    X(mul)        /* a * b */                                                                      \
+    X(div)        /* a / b */                                                                      \
+    X(pow)        /* a ^ b */                                                                      \
+    X(maximum)    /* max(a, b), NaN wins */                                                        \
+    X(minimum)    /* min(a, b), NaN wins */                                                        \
+    X(eq)         /* a == b ? 1 : 0 */                                                             \
+    X(ne)         /* a != b ? 1 : 0 */                                                             \
+    X(lt)         /* a < b ? 1 : 0 */                                                              \
+    X(le)         /* a <= b ? 1 : 0 */                                                             \
+    X(gt)         /* a > b ? 1 : 0 */                                                              \
+    X(ge)         /* a >= b ? 1 : 0 */                                                             \
+    X(where)      /* a != 0 ? b : c */                                                             \
+    X(neg)        /* -a */                                                                         \
+    X(exp)        /* e^a */                                                                        \
+    X(log)        /* ln a */                                                                       \
+    X(sqrt)       /* sqrt a */                                                                     \
+    X(abs)        /* |a| */                                                                        \
+    X(sign)       /* -1, 0, 1; NaN stays */                                                        \
+    X(tanh)       /* tanh a */                                                                     \
+    X(sigmoid)    /* 1 / (1 + e^-a) */                                                             \
+    X(relu)       /* max(a, 0), NaN stays */                                                       \
+    X(leaky_relu) /* a > 0 ? a : p0 * a */                                                         \
+    X(gelu)       /* a * (1 + erf(a / sqrt 2)) / 2 */                                              \
+    X(silu)       /* a / (1 + e^-a) */                                                             \
+    X(clamp)      /* min(max(a, p0), p1), NaN stays */                                             \
+    X(affine)     /* p0 * a + p1 */                                                                \
+    /* gradients: a = dy, b = the saved value */                                                   \
+    X(tanh_grad)       /* a * (1 - b * b), b = y */                                                \
+    X(sigmoid_grad)    /* a * b * (1 - b), b = y */                                                \
+    X(relu_grad)       /* b > 0 ? a : 0, b = y */                                                  \
+    X(leaky_relu_grad) /* b > 0 ? a : p0 * a, b = x */                                             \
+    X(gelu_grad)       /* a * gelu'(b), b = x */                                                   \
+    X(silu_grad)       /* a * silu'(b), b = x */                                                   \
+    X(clamp_grad)      /* p0 <= b && b <= p1 ? a : 0, b = x */
+
+#define K_REDUCTIONS(X)                                                                            \
+    X(sum)                                                                                         \
+    X(max)    /* NaN wins */                                                                       \
+    X(min)    /* NaN wins */                                                                       \
+    X(argmax) /* position of the first maximum (or NaN) among the reduced ones, from 0, as float */ \
+    X(var)    /* biased: mean of (x - mean)^2, in two passes */
+
+#define K_LAYERS(X)                                                                                \
+    /* products */                                                                                 \
+    X(gemm, void, (const k_gemm *g, const float *a, const float *b, const float *bias, float *c,   \
+                   void *scratch))                                                                 \
+    X(gemm_scratch, int64_t, (const k_gemm *g))                                                    \
+    X(conv_forward, void, (const k_conv *s, const float *x, const float *w, const float *bias,     \
+                           float *y, void *scratch))                                               \
+    X(conv_data_grad, void, (const k_conv *s, const float *dy, const float *w, float *dx,          \
+                             void *scratch))                                                       \
+    X(conv_weight_grad, void, (const k_conv *s, const float *x, const float *dy, float *dw,        \
+                               void *scratch))                                                     \
+    X(conv_scratch, int64_t, (const k_conv *s, int direction)) /* 0 forward, 1 data, 2 weight */   \
+    /* pooling: `index` gets the winning tap (ky * kw + kx) of each output, for the gradient */    \
+    X(max_pool, void, (const k_pool *s, const float *x, float *y, uint8_t *index))                 \
+    X(max_pool_grad, void, (const k_pool *s, const float *dy, const uint8_t *index, float *dx))    \
+    X(avg_pool, void, (const k_pool *s, const float *x, float *y))                                 \
+    X(avg_pool_grad, void, (const k_pool *s, const float *dy, float *dx))                          \
+    /* normalization; mean, rstd: one a channel (batch) or one a sample and group (group) */       \
+    X(batch_stats, void, (const k_norm *s, const float *x, float *mean, float *var))               \
+    X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
+                         const float *gamma, const float *beta, float *y))                         \
+    X(batch_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
+                              const float *rstd, const float *gamma, int training, float *dx,      \
+                              float *dgamma, float *dbeta))                                        \
+    X(group_norm, void, (const k_norm *s, const float *x, const float *gamma, const float *beta,   \
+                         float eps, float *y, float *mean, float *rstd))                           \
+    X(group_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
+                              const float *rstd, const float *gamma, float *dx, float *dgamma,     \
+                              float *dbeta))                                                       \
+    /* losses: rows x c, dense */                                                                  \
+    X(softmax, void, (int64_t rows, int64_t c, const float *x, float *y))                          \
+    X(log_softmax, void, (int64_t rows, int64_t c, const float *x, float *y))                      \
+    X(softmax_grad, void, (int64_t rows, int64_t c, const float *y, const float *dy, float *dx))   \
+    X(log_softmax_grad, void, (int64_t rows, int64_t c, const float *y, const float *dy,           \
+                               float *dx))                                                         \
+    X(cross_entropy, void, (int64_t rows, int64_t c, const float *x, const int32_t *label,         \
+                            float *logp, float *loss)) /* label from 0; loss: the mean */          \
+    X(cross_entropy_grad, void, (int64_t rows, int64_t c, const float *logp, const int32_t *label, \
+                                 const float *dloss, float *dx))                                   \
+    /* random: element i of `stream` under `seed`, Philox4x32-10 (core/rng.c says the layout) */   \
+    X(uniform, void, (int64_t n, uint64_t seed, uint64_t stream, float lo, float hi, float *y))    \
+    X(normal, void, (int64_t n, uint64_t seed, uint64_t stream, float mean, float std, float *y))  \
+    X(dropout, void, (int64_t n, uint64_t seed, uint64_t stream, float p, const float *x,          \
+                      float *y)) /* y = u < p ? 0 : x / (1 - p); its gradient is the same call */  \
+    /* storage: index_select copies and adds rows of `inner` floats for each of `outer` blocks */  \
+    X(index_select, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,              \
+                           const float *x, const int32_t *index, float *y))                        \
+    X(index_add, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,                 \
+                        const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
+    X(to_f32, void, (int64_t n, int dtype, const void *x, float *y))                               \
+    X(from_f32, void, (int64_t n, int dtype, const float *x, void *y)) /* rounds, saturates */     \
+    /* optimizers, one parameter: p in place. All arrays are dense and share one layout. */        \
+    X(sgd, void, (int64_t n, float *p, const float *g, float *velocity, float lr, float momentum,  \
+                  float weight_decay, int nesterov, int first))                                    \
+    X(adam, void, (int64_t n, float *p, const float *g, float *m, float *v, float lr, float b1,    \
+                   float b2, float eps, float weight_decay, int decoupled, int64_t step))
+
+#define K_SLOT_POINTWISE(name)         k_pointwise *name;
+#define K_SLOT_REDUCTION(name)         k_reduction *name;
+#define K_SLOT_LAYER(name, ret, args)  ret(*name) args;
+
+typedef struct {
+    K_POINTWISE(K_SLOT_POINTWISE)
+    K_REDUCTIONS(K_SLOT_REDUCTION)
+    K_LAYERS(K_SLOT_LAYER)
+} k_table;
+
+/* ---------------------------------------------------------------------------------- the variants
+ * k_select fills the table up to the best variant that this CPU runs, or, unless NULL, up to
+ * `variant` ("generic", "blas", "avx2", "avx512"), whatever lies below it included; it returns 0,
+ * or -1 when the CPU cannot run that one. k_variant: the name of the one in force. */
+int k_select(k_table *t, const char *variant);
+const char *k_variant(void);
+
+/* --------------------------------------------------------------------------------------- threads
+ * k_parallel runs fn(ctx, begin, end) over [0, n) in chunks of `grain`: [0, grain), [grain, 2*grain)
+ * ... in any order on any thread. `worker` (k_worker(), 0 .. k_threads()-1) may pick a piece of
+ * scratch memory, never a result. Not reentrant: a call inside fn runs at once on that thread. */
+typedef void k_task(void *ctx, int64_t begin, int64_t end);
+void k_parallel(int64_t n, int64_t grain, k_task *fn, void *ctx);
+int k_worker(void);
+int k_threads(void);
+void k_set_threads(int n); /* 0: one for each CPU of this process */
+
+#endif
