@@ -1,0 +1,250 @@
+/* cnn.h - the public surface of the engine and the catalogue of its ops.
+ *
+ * Lua reads this very file: lines that start with # are dropped, the rest goes to ffi.cdef, and the
+ * tensor's methods are derived from the prototypes of the catalogue (a function whose first
+ * parameter is a `cnn_tensor *` becomes a method; `axes, n`, `sizes, n` and `list, n` are one Lua
+ * table). So: plain C declarations only, one op a line, opaque handles.
+ *
+ * Contract. A function that makes a tensor returns a new handle, which its owner gives back with
+ * cnn_release, or NULL; one that answers int returns 0, or -1. On failure cnn_error() says why in
+ * one line, and nothing has changed. No function exits, prints or throws. Axes, class labels and
+ * positions count from 1; a negative axis counts from the end. Shapes are logical (N, C, H, W)
+ * whatever the layout; activations are stored channels-last.
+ *
+ * Surprising: an op returns before its value is computed when a step is being recorded
+ * (cnn_step_begin), and on tensors of the device "meta" nothing is ever computed: only shapes. */
+#ifndef CNN_H
+#define CNN_H
+#include <stdint.h>
+
+typedef struct cnn_tensor cnn_tensor;
+
+/* ------------------------------------------------------------------------------ the engine */
+
+const char *cnn_version(void);
+const char *cnn_header(void);            /* the text of this file */
+const char *cnn_error(void);             /* why the last call failed, one line */
+int cnn_set_threads(int n);              /* 0: one for each CPU */
+int cnn_threads(void);
+int cnn_use_kernels(const char *variant); /* "generic" "blas" "avx2" "avx512"; NULL: the best */
+const char *cnn_kernels(void);           /* the variant in force */
+const char *cnn_cpu(void);               /* the CPU's name and instruction sets */
+void cnn_interrupt(int on);              /* 1: running and recorded ops fail with "interrupted" */
+int cnn_interrupted(void);
+int64_t cnn_bytes_alive(void);           /* held by tensors */
+int64_t cnn_bytes_peak(void);            /* the most since cnn_reset_peak */
+void cnn_reset_peak(void);
+
+/* ------------------------------------------------------------------------ random numbers
+ * Philox4x32-10 keyed by the seed; every random op takes the next stream. cnn_rng_step(k) sets the
+ * stream to the first one of step k (k >= 1), so that a resumed run draws what the first one did. */
+void cnn_manual_seed(uint64_t seed);
+uint64_t cnn_seed(void);
+void cnn_rng_step(int64_t step);
+uint64_t cnn_rng_stream(void);
+void cnn_set_rng_stream(uint64_t stream);
+int cnn_permutation(int64_t n, uint64_t seed, uint64_t stream, int32_t *order); /* of 0 .. n-1 */
+
+/* ------------------------------------------------------------------------------- tensors
+ * dtype: "f32" "bf16" "u8" "i32"; device: "cpu" "meta" "cuda" "cuda:1" ...
+ * Memory is taken, and a random or constant value is drawn, when the tensor is first used. */
+cnn_tensor *cnn_empty(const int64_t *sizes, int n, const char *dtype, const char *device);
+cnn_tensor *cnn_full(const int64_t *sizes, int n, double value, const char *dtype,
+                     const char *device);
+cnn_tensor *cnn_uniform(const int64_t *sizes, int n, double lo, double hi, const char *device);
+cnn_tensor *cnn_normal(const int64_t *sizes, int n, double mean, double std, const char *device);
+cnn_tensor *cnn_arange(double first, double last, double step, const char *device);
+cnn_tensor *cnn_from_data(const int64_t *sizes, int n, const char *dtype, const void *data);
+
+void cnn_release(cnn_tensor *x);
+int cnn_alive(const cnn_tensor *x); /* 0: given back when its step ended */
+int cnn_dim(const cnn_tensor *x);
+int64_t cnn_size(const cnn_tensor *x, int axis); /* 0 when there is no such axis */
+int64_t cnn_stride(const cnn_tensor *x, int axis);
+int64_t cnn_numel(const cnn_tensor *x);
+const char *cnn_dtype(const cnn_tensor *x);
+const char *cnn_device(const cnn_tensor *x);
+int cnn_is_contiguous(const cnn_tensor *x);
+const char *cnn_origin(const cnn_tensor *x); /* the op that made it, "leaf" for none */
+/* Runs what is pending and returns the first element; the caller walks by the strides. */
+void *cnn_data(cnn_tensor *x);
+int cnn_item(cnn_tensor *x, double *value);  /* one element */
+int cnn_read(cnn_tensor *x, double *values); /* all, in logical order */
+
+/* ------------------------------------------------------------------------------- autograd
+ * backward: loss has one element, or seed has its shape. Leaves that require a gradient get it
+ * added to theirs. When an op written in Lua is met, cnn_backward returns its number (> 0); the
+ * caller reads cnn_backward_dy, hands in each input's gradient (NULL: none) and calls
+ * cnn_backward_resume. 0: done. */
+int cnn_requires_grad(const cnn_tensor *x);
+int cnn_set_requires_grad(cnn_tensor *x, int on);
+cnn_tensor *cnn_grad(cnn_tensor *x); /* a new handle, or NULL when there is none */
+int cnn_set_grad(cnn_tensor *x, cnn_tensor *grad);
+int cnn_set_grad_enabled(int on); /* returns what it was */
+int cnn_grad_enabled(void);
+int cnn_backward(cnn_tensor *loss, cnn_tensor *seed);
+cnn_tensor *cnn_backward_dy(void);
+int cnn_backward_give(int input, cnn_tensor *dx); /* input counts from 1 */
+int cnn_backward_resume(void);
+/* Makes the op of `number` (> 0, the caller's) the origin of a copy of y, with these inputs. */
+cnn_tensor *cnn_custom(cnn_tensor *y, int number, cnn_tensor *const *list, int n);
+int cnn_custom_dropped(void); /* the number of a custom op that is no longer needed, or 0 */
+
+/* ---------------------------------------------------------------------------------- steps
+ * Between begin and end ops are only recorded. end runs them, keeps the tensors in `keep` and gives
+ * back every other one made since begin; a handle to such a one answers with an error. */
+int cnn_step_begin(void);
+int cnn_step_end(cnn_tensor *const *keep, int n);
+int cnn_keep(cnn_tensor *x); /* x is state: it outlives the step that made it */
+void cnn_step_abandon(void); /* forgets what has not run */
+int64_t cnn_step_ops(void);  /* ops that the last step ran */
+/* Shape rules count multiply-adds: the sum since the last call. */
+int64_t cnn_macs(void);
+
+/* ================================================================= the catalogue of ops
+ * Formulas use x, y as in the prototype; shapes broadcast as in NumPy. u8, i32 and bf16 inputs of
+ * arithmetic are taken as f32. Results are f32 unless said. */
+
+/* arithmetic, with broadcasting */
+cnn_tensor *cnn_add(cnn_tensor *a, cnn_tensor *b);     /* a + b */
+cnn_tensor *cnn_sub(cnn_tensor *a, cnn_tensor *b);     /* a - b */
+cnn_tensor *cnn_mul(cnn_tensor *a, cnn_tensor *b);     /* a * b */
+cnn_tensor *cnn_div(cnn_tensor *a, cnn_tensor *b);     /* a / b */
+cnn_tensor *cnn_pow(cnn_tensor *a, cnn_tensor *b);     /* a ^ b */
+cnn_tensor *cnn_maximum(cnn_tensor *a, cnn_tensor *b); /* max(a, b); gradient halved at a tie */
+cnn_tensor *cnn_minimum(cnn_tensor *a, cnn_tensor *b); /* min(a, b); gradient halved at a tie */
+cnn_tensor *cnn_eq(cnn_tensor *a, cnn_tensor *b);      /* 1 where a == b, else 0 */
+cnn_tensor *cnn_ne(cnn_tensor *a, cnn_tensor *b);      /* 1 where a != b, else 0 */
+cnn_tensor *cnn_lt(cnn_tensor *a, cnn_tensor *b);      /* 1 where a < b, else 0 */
+cnn_tensor *cnn_le(cnn_tensor *a, cnn_tensor *b);      /* 1 where a <= b, else 0 */
+cnn_tensor *cnn_gt(cnn_tensor *a, cnn_tensor *b);      /* 1 where a > b, else 0 */
+cnn_tensor *cnn_ge(cnn_tensor *a, cnn_tensor *b);      /* 1 where a >= b, else 0 */
+cnn_tensor *cnn_where(cnn_tensor *cond, cnn_tensor *a, cnn_tensor *b); /* cond != 0 ? a : b */
+
+/* one input, any shape */
+cnn_tensor *cnn_neg(cnn_tensor *x);     /* -x */
+cnn_tensor *cnn_exp(cnn_tensor *x);     /* e^x */
+cnn_tensor *cnn_log(cnn_tensor *x);     /* ln x */
+cnn_tensor *cnn_sqrt(cnn_tensor *x);    /* sqrt x */
+cnn_tensor *cnn_abs(cnn_tensor *x);     /* |x| */
+cnn_tensor *cnn_sign(cnn_tensor *x);    /* -1, 0 or 1; its gradient is 0 */
+cnn_tensor *cnn_tanh(cnn_tensor *x);    /* tanh x */
+cnn_tensor *cnn_sigmoid(cnn_tensor *x); /* 1 / (1 + e^-x) */
+cnn_tensor *cnn_relu(cnn_tensor *x);    /* max(x, 0) */
+cnn_tensor *cnn_leaky_relu(cnn_tensor *x, double slope); /* x > 0 ? x : slope * x */
+cnn_tensor *cnn_gelu(cnn_tensor *x);    /* x * Phi(x), Phi the normal distribution (erf form) */
+cnn_tensor *cnn_silu(cnn_tensor *x);    /* x * sigmoid(x) */
+cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi); /* min(max(x, lo), hi) */
+cnn_tensor *cnn_affine(cnn_tensor *x, double scale, double shift); /* scale * x + shift */
+
+/* reductions over `axes` (none: all); the reduced axes stay, with size 1; over all: no axis left */
+cnn_tensor *cnn_sum(cnn_tensor *x, const int *axes, int n);  /* sum x */
+cnn_tensor *cnn_mean(cnn_tensor *x, const int *axes, int n); /* sum x / count */
+cnn_tensor *cnn_var(cnn_tensor *x, const int *axes, int n);  /* mean (x - mean x)^2: biased */
+cnn_tensor *cnn_max(cnn_tensor *x, const int *axes, int n);  /* gradient shared among equals */
+cnn_tensor *cnn_min(cnn_tensor *x, const int *axes, int n);  /* gradient shared among equals */
+cnn_tensor *cnn_norm(cnn_tensor *x, const int *axes, int n); /* sqrt(sum x^2) */
+cnn_tensor *cnn_argmax(cnn_tensor *x, int axis); /* i32, from 1, the first of equals; axis stays */
+
+/* losses and softmax */
+cnn_tensor *cnn_softmax(cnn_tensor *x, int axis);     /* e^x / sum e^x along axis */
+cnn_tensor *cnn_log_softmax(cnn_tensor *x, int axis); /* x - ln sum e^x along axis */
+cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label); /* NxC, N labels 1..C -> mean */
+cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);    /* mean (a - b)^2 */
+
+/* products */
+cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b); /* ...xMxK, ...xKxN -> ...xMxN */
+/* linear: x NxI, w OxI, b O or NULL -> NxO: x w^T + b */
+cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b);
+
+/* views (they share the memory where the strides allow it) and copies */
+cnn_tensor *cnn_view(cnn_tensor *x, const int64_t *sizes, int n); /* one size may be -1 */
+cnn_tensor *cnn_reshape(cnn_tensor *x, const int64_t *sizes, int n); /* the same as view */
+cnn_tensor *cnn_transpose(cnn_tensor *x, int axis1, int axis2);
+cnn_tensor *cnn_permute(cnn_tensor *x, const int *axes, int n); /* y's axis i is x's axes[i] */
+cnn_tensor *cnn_narrow(cnn_tensor *x, int axis, int64_t start, int64_t length);
+cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index); /* the axis goes */
+cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n); /* -1 keeps a size */
+cnn_tensor *cnn_squeeze(cnn_tensor *x, const int *axes, int n); /* none: every axis of size 1 */
+cnn_tensor *cnn_unsqueeze(cnn_tensor *x, int axis);
+cnn_tensor *cnn_cat(cnn_tensor *const *list, int n, int axis);
+cnn_tensor *cnn_stack(cnn_tensor *const *list, int n, int axis);
+/* pad: (before, after) pairs from the last axis backwards, as in PyTorch; n numbers */
+cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value);
+cnn_tensor *cnn_contiguous(cnn_tensor *x);    /* row-major in logical order; x itself if it is */
+cnn_tensor *cnn_channels_last(cnn_tensor *x); /* N C H W stored as N H W C; x itself if it is */
+cnn_tensor *cnn_clone(cnn_tensor *x);
+cnn_tensor *cnn_detach(cnn_tensor *x); /* the same memory, no history */
+cnn_tensor *cnn_index_select(cnn_tensor *x, int axis, cnn_tensor *index); /* from 1 */
+cnn_tensor *cnn_to(cnn_tensor *x, const char *where); /* a dtype or a device; x itself if there */
+/* in place, outside of what backward needs: the value's version goes up */
+int cnn_copy(cnn_tensor *x, cnn_tensor *from); /* from broadcasts to x */
+int cnn_fill(cnn_tensor *x, double value);
+
+/* layers; x: N C H W. w: O x C/groups x KH x KW, b: O or NULL.
+ * oh = floor((h + 2 ph - dh (kh - 1) - 1) / sh) + 1, likewise ow */
+cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int sw, int ph, int pw,
+                       int dh, int dw, int groups);
+cnn_tensor *cnn_max_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
+cnn_tensor *cnn_avg_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
+cnn_tensor *cnn_adaptive_avg_pool2d(cnn_tensor *x, int oh, int ow);
+/* batch_norm (Ioffe, Szegedy 2015): x N C or N C H W; gamma, beta, mean, var: C, each may be NULL.
+ * training: statistics of the batch; mean, var := (1 - momentum) * old + momentum * batch, the
+ * variance unbiased there. Else mean and var are used. */
+cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, cnn_tensor *mean,
+                           cnn_tensor *var, int training, double momentum, double eps);
+/* layer_norm (Ba et al. 2016): over the last `last` axes, gamma and beta of that shape or NULL */
+cnn_tensor *cnn_layer_norm(cnn_tensor *x, int last, cnn_tensor *gamma, cnn_tensor *beta,
+                           double eps);
+/* group_norm (Wu, He 2018): over pixels and C/groups channels; gamma, beta: C or NULL */
+cnn_tensor *cnn_group_norm(cnn_tensor *x, int groups, cnn_tensor *gamma, cnn_tensor *beta,
+                           double eps);
+cnn_tensor *cnn_dropout(cnn_tensor *x, double p); /* 0 with probability p, else x / (1 - p) */
+
+/* optimizers: one parameter in place by its gradient (an error when it has none); buffers of its
+ * shape. sgd: velocity NULL without momentum. `first`: no velocity yet. step counts from 1. */
+int cnn_sgd(cnn_tensor *param, cnn_tensor *velocity, double lr, double momentum,
+            double weight_decay, int nesterov, int first);
+int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1,
+             double beta2, double eps, double weight_decay, int decoupled, int64_t step);
+
+/* ===================================================================== data, files, pictures */
+
+/* An image data set in memory: bytes as the files have them. IDX files, plain or gzip (LeCun's
+ * format). Labels are checked to be below `classes`. */
+typedef struct cnn_dataset cnn_dataset;
+cnn_dataset *cnn_dataset_idx(const char *images, const char *labels, int classes);
+cnn_dataset *cnn_dataset_from(cnn_tensor *images, cnn_tensor *labels, int classes); /* u8 NCHW */
+void cnn_dataset_release(cnn_dataset *d);
+int64_t cnn_dataset_count(const cnn_dataset *d);
+int64_t cnn_dataset_size(const cnn_dataset *d, int axis); /* 1: channels, 2: height, 3: width */
+/* Batches in the order of `order` (count positions from 0, copied; NULL: as stored), made by a
+ * thread a batch ahead: images / 255 resized bilinearly to h x w (pixel centres, no antialias),
+ * f32 channels-last, and labels i32 from 1. next: 1 a batch, 0 the end, -1 an error. */
+typedef struct cnn_loader cnn_loader;
+cnn_loader *cnn_loader_new(cnn_dataset *d, const int32_t *order, int64_t count, int64_t batch,
+                           int h, int w);
+int cnn_loader_next(cnn_loader *l, cnn_tensor **x, cnn_tensor **y);
+double cnn_loader_waited(const cnn_loader *l); /* seconds that next had to wait */
+void cnn_loader_release(cnn_loader *l);
+/* bilinear, no antialias, align_corners=false: N C H W f32 or u8 -> f32; no gradient */
+cnn_tensor *cnn_resize(cnn_tensor *x, int h, int w);
+
+/* PNG: u8, C x H x W with C 1 or 3; 16 bits, palettes and alpha are brought to that. */
+cnn_tensor *cnn_png_read(const char *file, int channels);
+int cnn_png_write(const char *file, cnn_tensor *image);
+
+/* Files as one piece: written beside it, synced, renamed. A safetensors file is `header` (JSON
+ * made by the caller) and the tensors' values in logical order. cnn_file_write: plain text. */
+int cnn_safetensors_write(const char *file, const char *header, int64_t length,
+                          cnn_tensor *const *list, int n);
+/* Reads `count` values of x's dtype at byte `offset` of the file into x (in place). */
+int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x);
+int cnn_file_write(const char *file, const char *text, int64_t length);
+int64_t cnn_file_size(const char *file); /* -1 and an error when it cannot be opened */
+
+double cnn_seconds(void);          /* a clock that only goes forward */
+int64_t cnn_peak_rss(void);        /* bytes, of this process */
+void cnn_reset_rss(void);          /* starts a new peak where the system can */
+
+#endif

@@ -1,0 +1,208 @@
+/* core.h - what the files of core/ know of each other: storage, tensor, entry, op.
+ *
+ * A storage is a block of memory on a device; tensors are views of it: sizes, strides, an offset.
+ * A public op checks its shapes, makes the output tensors (no memory yet) and appends an entry to
+ * the tape. The entry runs at once (eager) or at the end of the step (recorded); that is when its
+ * outputs get memory. If an input requires a gradient the entry is also the graph: each output
+ * points to it, and it keeps those values that the op says its gradient needs, and no others.
+ *
+ * Surprising: liveness is reference counts. An entry that has run and been differentiated gives
+ * back what it held, so a recorded step uses no more memory than its longest-lived values need. */
+#ifndef CNN_CORE_H
+#define CNN_CORE_H
+
+#include "cnn.h"
+#include "../kernels/kernels.h"
+
+#include <stddef.h>
+
+#define CNN_MAX_DIM 8
+
+typedef enum { DT_F32, DT_BF16, DT_U8, DT_I32, DT_COUNT } cnn_dt; /* k_table's codes */
+typedef enum { DEV_CPU, DEV_META, DEV_CUDA } cnn_dev;
+
+/* How a storage gets its first values, when it is first used. */
+typedef enum { FILL_NONE, FILL_CONST, FILL_UNIFORM, FILL_NORMAL, FILL_RANGE } cnn_fill_kind;
+
+typedef struct cnn_storage {
+    int refs;
+    cnn_dev device;
+    cnn_dt dtype;
+    int64_t count;    /* elements */
+    void *data;       /* NULL until it is first used; always NULL on meta */
+    uint32_t version; /* goes up with each write in place */
+    int lost;         /* its op failed when a recorded step ran */
+    cnn_fill_kind fill;
+    double fill_a, fill_b;
+    uint64_t seed, stream;
+} cnn_storage;
+
+typedef struct cnn_entry cnn_entry;
+
+struct cnn_tensor {
+    int refs;
+    int nd;
+    int64_t size[CNN_MAX_DIM], stride[CNN_MAX_DIM]; /* strides in elements */
+    int64_t offset;
+    cnn_storage *storage; /* NULL: given back (a handle that outlived its step), or a shadow */
+    int requires_grad;
+    cnn_entry *entry; /* what made it, when a gradient flows through it; NULL for leaves */
+    int output;       /* which output of entry */
+    cnn_tensor *grad; /* of a leaf */
+    const char *origin;
+    uint64_t born; /* the step that made it; 0: none, it stays */
+};
+
+/* An op: a static const beside its code. */
+typedef struct cnn_op {
+    const char *name;
+    /* Runs the kernels; inputs have values, outputs have memory. 0, or -1 with an error set. */
+    int (*run)(cnn_entry *e);
+    /* Emits the ops of the gradient: dy[i] is the gradient of output i (NULL: none came), dx[i] is
+     * to be set for each input with entry_wants(e, i). Tensors made here are given back by the
+     * caller, so dx[i] may also be dy[j] itself. 0, or -1. NULL: not differentiable (0). */
+    int (*gradient)(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
+    unsigned saves_in, saves_out; /* bit i: the value of input / output i is needed by gradient */
+} cnn_op;
+
+enum { ENTRY_ATTR = 192 };
+
+struct cnn_entry {
+    int refs;
+    const cnn_op *op;
+    int64_t seq;
+    int n_in, n_out;
+    cnn_tensor **in;   /* aliases with history (a leaf: itself); values not needed go */
+    cnn_tensor **out;  /* the same storages as the handles given out, without history */
+    uint32_t *version; /* n_in + n_out, when recorded */
+    cnn_tensor **grad; /* of the outputs, while backward runs */
+    unsigned char ran, differentiable, consumed, writes_in_place, marked;
+    cnn_entry *next; /* the pending list */
+    _Alignas(8) unsigned char attr[ENTRY_ATTR];
+};
+
+/* ------------------------------------------------------------------------------- error.c */
+/* Sets the message; returns -1. `fail_null` returns NULL. An error already set is replaced. */
+int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void *fail_null(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int error_is_set(void);
+void error_clear(void);
+/* "4x3x6x6" of a tensor's sizes, or of a list, in one of a few rotating buffers. */
+const char *shape_text(const cnn_tensor *x);
+const char *sizes_text(const int64_t *size, int n);
+
+/* ------------------------------------------------------------------------------ memory.c */
+/* 64-byte aligned blocks from the engine's arena; NULL with an error set when there is no room. */
+void *memory_take(int64_t bytes);
+void memory_give(void *p, int64_t bytes);
+
+/* ------------------------------------------------------------------------------ tensor.c */
+extern const char *const dtype_names[DT_COUNT];
+extern const int dtype_bytes[DT_COUNT];
+
+/* The kernels of a device. */
+const k_table *kernels_of(cnn_dev device);
+
+/* A new tensor with a storage of its own, dense in row-major order; refs 1. */
+cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device);
+/* The same with N C H W sizes stored as N H W C. nd must be 4. */
+cnn_tensor *tensor_new_pixels(const int64_t *size, cnn_dt dtype, cnn_dev device);
+/* A new tensor of x's sizes, device and dense layout order (channels-last stays channels-last). */
+cnn_tensor *tensor_new_like(const cnn_tensor *x, cnn_dt dtype);
+/* Another handle on x's storage, with x's sizes and strides, without history. */
+cnn_tensor *tensor_alias(const cnn_tensor *x);
+cnn_tensor *tensor_retain(cnn_tensor *x);
+/* Memory for its storage (filled as it asks); 0 or -1. */
+int storage_ready(cnn_storage *s);
+void storage_set(cnn_storage *s, int64_t from, int64_t count, double value); /* it is ready */
+void storage_release(cnn_storage *s);
+/* The address of the first element; the storage is ready. */
+static inline float *tensor_f32(const cnn_tensor *x) {
+    return x->storage->data ? (float *)x->storage->data + x->offset : 0;
+}
+static inline void *tensor_ptr(const cnn_tensor *x) {
+    return x->storage->data ? (char *)x->storage->data + x->offset * dtype_bytes[x->storage->dtype]
+                            : 0;
+}
+static inline cnn_dt tensor_dtype(const cnn_tensor *x) { return x->storage->dtype; }
+static inline cnn_dev tensor_device(const cnn_tensor *x) { return x->storage->device; }
+int64_t tensor_numel(const cnn_tensor *x);
+int tensor_same_shape(const cnn_tensor *a, const cnn_tensor *b);
+int tensor_is_dense(const cnn_tensor *x); /* row-major without holes */
+/* N C H W (or N C) as a matrix of pixels: channel stride 1 and one row stride throughout; *ld gets
+ * the row stride. Strides of axes of size 1 do not matter. */
+int tensor_is_pixels(const cnn_tensor *x, int64_t *ld);
+/* x and y have equal sizes, and equal strides that fill their storage without holes. */
+int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y);
+/* Checks: x is given (not NULL) and alive; else the error "<op>: <what> ...". 0 or -1. */
+int check_tensor(const char *op, const char *what, const cnn_tensor *x);
+/* A dtype's or a device's code by name (NULL: f32, cpu), or -1 with an error. */
+int parse_dtype(const char *op, const char *name);
+int parse_device(const char *op, const char *name);
+/* Brings axis (from 1; negative from the end) to 0 .. nd-1, or -1 with an error. */
+int check_axis(const char *op, const cnn_tensor *x, int axis);
+
+/* -------------------------------------------------------------------------------- tape.c */
+/* Appends an entry: takes references to the inputs (NULL ones allowed) and to the outputs, whose
+ * handles get their history. attr is copied (<= ENTRY_ATTR bytes). Runs it unless a step is being
+ * recorded or an input is on meta. 0 or -1. */
+int tape_append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
+                int n_out, const void *attr, size_t attr_bytes);
+/* The usual case of one output: appends and returns y, or NULL (y may be NULL: that is passed on).
+ */
+cnn_tensor *tape_append1(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *y,
+                         const void *attr, size_t attr_bytes);
+/* An op that writes into existing tensors (an optimizer, copy): `out` are written in place, their
+ * versions go up; refused when a gradient would have to flow through what is overwritten. */
+int tape_append_inplace(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
+                        int n_out, const void *attr, size_t attr_bytes);
+static inline void *entry_attr(cnn_entry *e) { return e->attr; }
+int entry_wants(const cnn_entry *e, int input); /* the input exists and requires a gradient */
+const k_table *entry_kernels(const cnn_entry *e);
+int tape_flush(void); /* runs what is pending */
+/* Scratch for the op that runs, 64-byte aligned, gone when its run returns; NULL with an error. */
+void *entry_scratch(cnn_entry *e, int64_t bytes);
+/* Ownership inside core: every public op opens a scope; whatever tensor is made or returned by a
+ * function below belongs to the innermost scope, so no code path releases by hand, error paths
+ * included. scope_end gives all of them back except `keep` (may be NULL), which passes to the outer
+ * scope or, at the outermost, to the caller, and is returned. Gradients run inside a scope:
+ *     cnn_tensor *cnn_f(cnn_tensor *x) {
+ *         int scope = scope_begin();
+ *         ... checks: return scope_end(scope, fail_null("f: ..."))
+ *         return scope_end(scope, tape_append1(&op_f, &x, 1, tensor_new_like(x, DT_F32), 0, 0));
+ *     }
+ * Public ops take NULL for a tensor that an inner call failed to make: check_tensor then answers
+ * -1 and keeps the inner error. */
+int scope_begin(void);
+cnn_tensor *scope_end(int mark, cnn_tensor *keep);
+/* A further reference to x that belongs to the scope: for ops that may answer x itself. */
+cnn_tensor *scope_share(cnn_tensor *x);
+void entry_release(cnn_entry *e);
+void entry_settle(cnn_entry *e); /* drops what an entry that has run need not keep */
+void tape_made(cnn_tensor *x);   /* tensor.c tells of each new tensor */
+void count_macs(int64_t n);
+
+/* ---------------------------------------------------------------------------- backward.c */
+extern const cnn_op custom_op;
+int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
+void custom_drop(cnn_entry *e); /* its number is reported by cnn_custom_dropped */
+
+/* ----------------------------------------------------------------- op_view.c, op_pointwise.c */
+/* x as f32 (a cast is emitted when it is not); may be x itself. */
+cnn_tensor *as_f32(cnn_tensor *x);
+/* x as a matrix of pixels (a channels-last copy is emitted when it is not one). */
+cnn_tensor *as_pixels(cnn_tensor *x);
+/* x dense in row-major order. */
+cnn_tensor *as_dense(cnn_tensor *x);
+/* dy summed over the axes that broadcasting `like` to dy's shape added. */
+cnn_tensor *sum_to(cnn_tensor *dy, const cnn_tensor *like);
+/* y := x, which broadcasts to y; one dtype, both ready. */
+void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x);
+/* Merges dims of a loop: y, a, b, c share `size`; NULL tensors get strides 0. */
+void loop_make(k_loop *l, const cnn_tensor *y, const cnn_tensor *a, const cnn_tensor *b,
+               const cnn_tensor *c);
+
+/* ---------------------------------------------------------------------------------- rng.c */
+uint64_t rng_next_stream(void);
+
+#endif

@@ -1,0 +1,65 @@
+/* engine.c - what the engine runs on: kernels, threads, the CPU.
+ *
+ * The table of kernels is filled once, with the best variant that this CPU runs; CNN_KERNELS in the
+ * environment, or cnn_use_kernels, asks for a plainer one.
+ *
+ * Surprising: changing the variant or the number of threads is allowed at any time between ops; the
+ * number of threads never changes a result, the variant changes the last bits. */
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *cnn_version(void) { return "0.1.0"; }
+
+static k_table cpu_table;
+
+const k_table *kernels_of(cnn_dev device) {
+    if (device != DEV_CPU) return 0;
+    if (!cpu_table.copy) {
+        const char *wanted = getenv("CNN_KERNELS"); /* an unknown name is the best variant */
+        if (!wanted || k_select(&cpu_table, wanted) < 0) k_select(&cpu_table, 0);
+    }
+    return &cpu_table;
+}
+
+int cnn_use_kernels(const char *variant) {
+    error_clear();
+    if (tape_flush() < 0) return -1;
+    if (k_select(&cpu_table, variant) == 0) return 0;
+    return fail("kernels: expected generic, blas, avx2 or avx512 and a CPU that runs it, got %s",
+                variant);
+}
+
+const char *cnn_kernels(void) {
+    kernels_of(DEV_CPU);
+    return k_variant();
+}
+
+int cnn_set_threads(int n) {
+    error_clear();
+    if (n < 0 || n > 1024) return fail("threads: expected 0 to 1024, got %d", n);
+    k_set_threads(n);
+    return 0;
+}
+
+int cnn_threads(void) { return k_threads(); }
+
+const char *cnn_cpu(void) {
+    static char text[192];
+    char line[256], name[96] = "unknown CPU";
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "model name : %95[^\n]", name) == 1) break;
+    if (f) fclose(f);
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    snprintf(text, sizeof text, "%s%s%s%s", name, __builtin_cpu_supports("avx2") ? ", AVX2" : "",
+             __builtin_cpu_supports("fma") ? ", FMA" : "",
+             __builtin_cpu_supports("avx512f") ? ", AVX-512" : "");
+#else
+    snprintf(text, sizeof text, "%s", name);
+#endif
+    return text;
+}

@@ -1,0 +1,136 @@
+/* op_conv.c - 2-D convolution (cross-correlation, as every framework has it) and its gradients.
+ *
+ * Contract: x N C H W in any layout, taken as a matrix of pixels; w O x C/groups x KH x KW. y is
+ * stored channels-last. The kernels want the weights dense as O, KH, KW, C/groups: that is w stored
+ * channels-last, and so its gradient is stored, so that optimizers see one layout.
+ *
+ * Surprising: a 1x1 kernel is channels-last in either layout; weights of other sizes that are kept
+ * row-major are copied at every call. */
+#include "layers.h"
+
+typedef enum { FORWARD, DATA_GRAD, WEIGHT_GRAD } direction; /* k_table.conv_scratch's codes */
+
+/* The shape with the row strides of x (or dx) and y (or dy), and scratch memory; 0 or -1. */
+static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, direction way,
+                      k_conv *s, void **scratch) {
+    *s = *(const k_conv *)entry_attr(e);
+    s->ldx = row_stride(x);
+    s->ldy = row_stride(y);
+    *scratch = entry_scratch(e, entry_kernels(e)->conv_scratch(s, way));
+    return *scratch ? 0 : -1;
+}
+
+/* in: dy, w; out: dx */
+static int conv_data_grad_run(cnn_entry *e) {
+    k_conv s;
+    void *scratch;
+    if (conv_ready(e, e->out[0], e->in[0], DATA_GRAD, &s, &scratch)) return -1;
+    entry_kernels(e)->conv_data_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                     tensor_f32(e->out[0]), scratch);
+    return 0;
+}
+
+static const cnn_op op_conv_data_grad = {.name = "conv2d_data_grad", .run = conv_data_grad_run};
+
+/* in: x, dy; out: dw */
+static int conv_weight_grad_run(cnn_entry *e) {
+    k_conv s;
+    void *scratch;
+    if (conv_ready(e, e->in[0], e->in[1], WEIGHT_GRAD, &s, &scratch)) return -1;
+    entry_kernels(e)->conv_weight_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                       tensor_f32(e->out[0]), scratch);
+    return 0;
+}
+
+static const cnn_op op_conv_weight_grad = {.name = "conv2d_weight_grad",
+                                           .run = conv_weight_grad_run};
+
+/* in: x, w, b or NULL; out: y */
+static int conv2d_run(cnn_entry *e) {
+    k_conv s;
+    void *scratch;
+    if (conv_ready(e, e->in[0], e->out[0], FORWARD, &s, &scratch)) return -1;
+    entry_kernels(e)->conv_forward(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                   e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(e->out[0]),
+                                   scratch);
+    return 0;
+}
+
+static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
+    const k_conv *s = entry_attr(e);
+    cnn_tensor *g = as_pixels(dy[0]);
+    if (!g) return -1;
+    cnn_dev device = tensor_device(g);
+    if (entry_wants(e, 0)) {
+        cnn_tensor *in[] = {g, e->in[1]};
+        dx[0] = tape_append1(&op_conv_data_grad, in, 2,
+                             tensor_new_pixels(e->in[0]->size, DT_F32, device), s, sizeof *s);
+        if (!dx[0]) return -1;
+    }
+    if (entry_wants(e, 1)) {
+        cnn_tensor *in[] = {e->in[0], g};
+        dx[1] = tape_append1(&op_conv_weight_grad, in, 2,
+                             tensor_new_pixels(e->in[1]->size, DT_F32, device), s, sizeof *s);
+        if (!dx[1]) return -1;
+    }
+    if (entry_wants(e, 2)) {
+        dx[2] = cnn_view(cnn_sum(g, (const int[]){1, 3, 4}, 3), &s->o, 1);
+        if (!dx[2]) return -1;
+    }
+    return 0;
+}
+
+static const cnn_op op_conv2d = {
+    .name = "conv2d", .run = conv2d_run, .gradient = conv2d_gradient, .saves_in = 1 << 0 | 1 << 1};
+
+static int check_weights(const cnn_tensor *x, const cnn_tensor *w, int groups) {
+    if (check_tensor("conv2d", "x", x) || check_beside("conv2d", x, "w", w)) return -1;
+    if (w->nd != 4 || !tensor_numel(w))
+        return fail("conv2d: expected w as O x C/groups x KH x KW, none of them 0, got %s",
+                    shape_text(w));
+    if (groups < 1 || w->size[0] % groups)
+        return fail("conv2d: expected groups that divide %lld output channels, got %d",
+                    (long long)w->size[0], groups);
+    int64_t c = w->size[1] * groups;
+    if (x->nd == 4 && x->size[1] != c)
+        return fail("conv2d: expected %lld channels, got %lld (x is %s)", (long long)c,
+                    (long long)x->size[1], shape_text(x));
+    return 0;
+}
+
+cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int sw, int ph, int pw,
+                       int dh, int dw, int groups) {
+    int scope = scope_begin();
+    if (check_weights(x, w, groups)) return scope_end(scope, 0);
+    window v = {w->size[2], w->size[3], sh, sw, ph, pw, dh, dw};
+    int64_t oh, ow, o = w->size[0];
+    if (check_window("conv2d", x, &v, &oh, &ow) || check_sizes("conv2d", x, "b", b, &o, 1))
+        return scope_end(scope, 0);
+    k_conv s = {.n = x->size[0],
+                .h = x->size[2],
+                .w = x->size[3],
+                .c = x->size[1],
+                .oh = oh,
+                .ow = ow,
+                .o = o,
+                .kh = v.kh,
+                .kw = v.kw,
+                .sh = sh,
+                .sw = sw,
+                .ph = ph,
+                .pw = pw,
+                .dh = dh,
+                .dw = dw,
+                .groups = groups};
+    int64_t macs =
+        check_macs("conv2d", (const int64_t[]){s.n, oh, ow, o, w->size[1], s.kh, s.kw}, 7);
+    if (macs < 0) return scope_end(scope, 0);
+
+    cnn_tensor *in[] = {as_pixels(as_f32(x)), as_dense_pixels(as_f32(w)), as_vector(b)};
+    if (!in[0] || !in[1] || (b && !in[2])) return scope_end(scope, 0);
+    const int64_t size[] = {s.n, o, oh, ow};
+    cnn_tensor *y = tape_append1(&op_conv2d, in, 3,
+                                 tensor_new_pixels(size, DT_F32, tensor_device(x)), &s, sizeof s);
+    if (y) count_macs(macs);
+    return scope_end(scope, y);
+}

@@ -1,0 +1,397 @@
+/* tape.c - the one list to which forward, backward and optimizers append, and how it runs.
+ *
+ * Eager: an entry runs as it is appended. Recorded (between cnn_step_begin and cnn_step_end): it is
+ * put on the pending list, which runs when the step ends or when a value is asked for. Either way
+ * an entry holds aliases of its inputs and outputs, private to it; after it has run it drops every
+ * value that its gradient does not need, and after its gradient was emitted, everything.
+ *
+ * Surprising: handles that Lua still holds do not keep memory in a recorded step. They are emptied
+ * before the list runs, except those that the step returns; only entries hold values then, so each
+ * value goes at its last use. */
+#include "core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------- a growing list of tensors */
+
+typedef struct {
+    cnn_tensor **item;
+    int n, room;
+} list;
+
+static void list_push(list *l, cnn_tensor *x) {
+    if (l->n == l->room) {
+        int room = l->room ? 2 * l->room : 256;
+        cnn_tensor **item = realloc(l->item, (size_t)room * sizeof *item);
+        if (!item) return; /* x is then leaked, not lost */
+        l->item = item;
+        l->room = room;
+    }
+    l->item[l->n++] = x;
+}
+
+/* ------------------------------------------------------------------------ scopes: who owns what */
+
+static list scope; /* each with one reference */
+static int depth;
+static list handed;        /* made in this step and given to the caller, each with one reference */
+static uint64_t recording; /* number of the step being recorded, 0: none */
+
+int scope_begin(void) {
+    if (depth++ == 0) error_clear();
+    return scope.n;
+}
+
+cnn_tensor *scope_end(int mark, cnn_tensor *keep) {
+    if (keep) tensor_retain(keep);
+    while (scope.n > mark) cnn_release(scope.item[--scope.n]);
+    depth--;
+    if (keep && depth > 0) list_push(&scope, keep);
+    if (keep && depth == 0 && recording && keep->born == recording)
+        list_push(&handed, tensor_retain(keep));
+    return keep;
+}
+
+cnn_tensor *scope_share(cnn_tensor *x) {
+    if (x && depth > 0) list_push(&scope, tensor_retain(x));
+    return x;
+}
+
+void tape_made(cnn_tensor *x) {
+    x->born = recording;
+    if (depth > 0) list_push(&scope, x);
+}
+
+/* ------------------------------------------------------------------------- entries and releases */
+
+static cnn_entry *dying; /* entries whose last reference went, not yet torn down */
+static int tearing_down;
+
+static void tensor_clear(cnn_tensor *x) {
+    storage_release(x->storage);
+    x->storage = 0;
+    cnn_entry *e = x->entry;
+    x->entry = 0;
+    if (e) entry_release(e);
+    cnn_tensor *grad = x->grad;
+    x->grad = 0;
+    if (grad) cnn_release(grad);
+}
+
+void cnn_release(cnn_tensor *x) {
+    if (!x || --x->refs > 0) return;
+    tensor_clear(x);
+    free(x);
+}
+
+static void drop(cnn_tensor **slot, int n) {
+    for (int i = 0; i < n; i++) {
+        cnn_tensor *x = slot[i];
+        slot[i] = 0;
+        cnn_release(x);
+    }
+}
+
+/* A long chain of entries is torn down in a loop: recursion would run out of stack. */
+void entry_release(cnn_entry *e) {
+    if (--e->refs > 0) return;
+    e->next = dying;
+    dying = e;
+    if (tearing_down) return;
+    tearing_down = 1;
+    while (dying) {
+        cnn_entry *d = dying;
+        dying = d->next;
+        if (d->op == &custom_op) custom_drop(d);
+        drop(d->in, d->n_in);
+        drop(d->out, d->n_out);
+        drop(d->grad, d->n_out);
+        free(d);
+    }
+    tearing_down = 0;
+}
+
+/* What an entry holds of a tensor: its own alias with the history; of a leaf the leaf itself, since
+ * that is where the gradient goes. */
+static cnn_tensor *entry_hold(cnn_tensor *x) {
+    if (!x) return 0;
+    if (x->requires_grad && !x->entry) return tensor_retain(x);
+    int saved = depth;
+    depth = 0; /* the entry owns it, no scope */
+    cnn_tensor *y = tensor_alias(x);
+    depth = saved;
+    if (!y) return 0;
+    y->requires_grad = x->requires_grad;
+    y->output = x->output;
+    if ((y->entry = x->entry)) y->entry->refs++;
+    return y;
+}
+
+static void empty_value(cnn_tensor *x) {
+    if (!x || (x->requires_grad && !x->entry)) return;
+    storage_release(x->storage);
+    x->storage = 0;
+}
+
+void entry_settle(cnn_entry *e) {
+    if (!e->ran) return;
+    if (e->consumed || !e->differentiable) {
+        drop(e->in, e->n_in);
+        drop(e->out, e->n_out);
+        return;
+    }
+    for (int i = 0; i < e->n_in; i++)
+        if (i > 31 || !(e->op->saves_in >> i & 1)) empty_value(e->in[i]);
+    for (int i = 0; i < e->n_out; i++)
+        if (!(e->op->saves_out >> i & 1)) empty_value(e->out[i]);
+}
+
+int entry_wants(const cnn_entry *e, int input) {
+    return e->in[input] && e->in[input]->requires_grad;
+}
+
+const k_table *entry_kernels(const cnn_entry *e) { return kernels_of(tensor_device(e->out[0])); }
+
+/* -------------------------------------------------------------------------------------- running */
+
+static cnn_entry *first_pending, *last_pending;
+static int64_t ops_run;
+static volatile int interrupted;
+static void *scratch;
+static int64_t scratch_bytes;
+
+void cnn_interrupt(int on) { interrupted = on; }
+int cnn_interrupted(void) { return interrupted; }
+int64_t cnn_step_ops(void) { return ops_run; }
+
+void *entry_scratch(cnn_entry *e, int64_t bytes) {
+    (void)e; /* a device of its own will look at it */
+    memory_give(scratch, scratch_bytes);
+    scratch_bytes = bytes;
+    return scratch = memory_take(bytes);
+}
+
+static int entry_run(cnn_entry *e) {
+    int rc = 0;
+    for (int i = 0; i < e->n_in && !rc; i++)
+        if (e->in[i] && e->in[i]->storage) rc = storage_ready(e->in[i]->storage);
+    for (int i = 0; i < e->n_out && !rc; i++) rc = storage_ready(e->out[i]->storage);
+    if (!rc && e->op->run) rc = e->op->run(e);
+    memory_give(scratch, scratch_bytes);
+    scratch = 0;
+    e->ran = 1;
+    ops_run++;
+    if (rc)
+        for (int i = 0; i < e->n_out; i++) e->out[i]->storage->lost = 1;
+    entry_settle(e);
+    return rc;
+}
+
+static cnn_entry *pending_pop(void) {
+    cnn_entry *e = first_pending;
+    first_pending = e->next;
+    if (!first_pending) last_pending = 0;
+    e->next = 0;
+    return e;
+}
+
+/* Everything pending is forgotten. What it would have made has no value; what it would have
+ * changed in place keeps its old one. */
+static void pending_forget(void) {
+    while (first_pending) {
+        cnn_entry *e = pending_pop();
+        for (int i = 0; i < e->n_out; i++)
+            if (!e->writes_in_place) e->out[i]->storage->lost = 1;
+        e->ran = 1;
+        entry_settle(e);
+        entry_release(e);
+    }
+}
+
+int tape_flush(void) {
+    while (first_pending) {
+        cnn_entry *e = pending_pop();
+        int rc = entry_run(e);
+        entry_release(e);
+        if (rc) {
+            pending_forget();
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------ appending */
+
+static int grad_enabled = 1;
+static int64_t sequence;
+
+int cnn_grad_enabled(void) { return grad_enabled; }
+
+int cnn_set_grad_enabled(int on) {
+    int was = grad_enabled;
+    grad_enabled = on != 0;
+    return was;
+}
+
+static cnn_entry *entry_new(const cnn_op *op, cnn_tensor *const *in, int n_in,
+                            cnn_tensor *const *out, int n_out, const void *attr, size_t bytes) {
+    size_t slots = (size_t)(n_in + 2 * n_out) * sizeof(cnn_tensor *);
+    cnn_entry *e = calloc(1, sizeof *e + slots + (size_t)(n_in + n_out) * sizeof(uint32_t));
+    if (!e) return fail_null("out of memory");
+    e->refs = 1;
+    e->op = op;
+    e->seq = ++sequence;
+    e->n_in = n_in;
+    e->n_out = n_out;
+    e->in = (cnn_tensor **)(e + 1);
+    e->out = e->in + n_in;
+    e->grad = e->out + n_out;
+    e->version = (uint32_t *)(e->grad + n_out);
+    if (bytes) memcpy(e->attr, attr, bytes);
+    int saved = depth;
+    depth = 0;
+    for (int i = 0; i < n_in; i++) {
+        e->in[i] = entry_hold(in[i]);
+        if (in[i]) e->version[i] = in[i]->storage->version;
+    }
+    for (int i = 0; i < n_out; i++) {
+        e->out[i] = tensor_alias(out[i]);
+        e->version[n_in + i] = out[i]->storage->version;
+    }
+    depth = saved;
+    return e;
+}
+
+/* Inputs of several devices are refused; -1, or 1 when one is on meta. */
+static int on_meta(const cnn_op *op, cnn_tensor *const *in, int n) {
+    int meta = 0;
+    cnn_dev device = DEV_META;
+    for (int i = 0; i < n; i++) {
+        if (!in[i]) continue;
+        cnn_dev d = tensor_device(in[i]);
+        if (d == DEV_META)
+            meta = 1;
+        else if (device == DEV_META)
+            device = d;
+        else if (d != device)
+            return fail("%s: expected all tensors on one device, got one on %s; use x:to", op->name,
+                        cnn_device(in[i]));
+    }
+    return meta;
+}
+
+static int append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
+                  int n_out, const void *attr, size_t bytes, int in_place) {
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && check_tensor(op->name, "an input", in[i]) < 0) return -1;
+    int meta = on_meta(op, in, n_in), wants = 0;
+    if (meta < 0) return -1;
+    for (int i = 0; i < n_in; i++) wants |= in[i] && in[i]->requires_grad;
+    for (int i = 0; i < n_out; i++) meta |= tensor_device(out[i]) == DEV_META;
+    wants = wants && grad_enabled && op->gradient && !in_place;
+    for (int i = 0; i < n_out; i++) {
+        if (in_place)
+            out[i]->storage->version++;
+        else
+            out[i]->origin = op->name;
+        if (!in_place) out[i]->requires_grad = wants;
+        if (meta && !in_place) out[i]->storage->device = DEV_META;
+    }
+    if (meta || (!op->run && !wants)) return 0;
+    if (interrupted && !recording) return fail("interrupted");
+    cnn_entry *e = entry_new(op, in, n_in, out, n_out, attr, bytes);
+    if (!e) return -1;
+    e->differentiable = (unsigned char)wants;
+    e->writes_in_place = (unsigned char)in_place;
+    for (int i = 0; wants && i < n_out; i++) {
+        out[i]->entry = e;
+        out[i]->output = i;
+        e->refs++;
+    }
+    if (recording) {
+        e->refs++;
+        if (last_pending)
+            last_pending->next = e;
+        else
+            first_pending = e;
+        last_pending = e;
+    } else if (entry_run(e) < 0) {
+        entry_release(e);
+        return -1;
+    }
+    entry_release(e);
+    return 0;
+}
+
+int tape_append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
+                int n_out, const void *attr, size_t attr_bytes) {
+    return append(op, in, n_in, out, n_out, attr, attr_bytes, 0);
+}
+
+cnn_tensor *tape_append1(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *y,
+                         const void *attr, size_t attr_bytes) {
+    if (!y || append(op, in, n_in, &y, 1, attr, attr_bytes, 0) < 0) return 0;
+    return y;
+}
+
+int tape_append_inplace(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
+                        int n_out, const void *attr, size_t attr_bytes) {
+    for (int i = 0; i < n_out; i++)
+        if (check_tensor(op->name, "the target", out[i]) < 0) return -1;
+    return append(op, in, n_in, out, n_out, attr, attr_bytes, 1);
+}
+
+/* ---------------------------------------------------------------------------------------- steps */
+
+static uint64_t steps;
+
+int cnn_step_begin(void) {
+    error_clear();
+    if (recording) return fail("step: a step is being recorded already");
+    recording = ++steps;
+    ops_run = 0;
+    return 0;
+}
+
+int cnn_keep(cnn_tensor *x) {
+    x->born = 0;
+    return 0;
+}
+
+static void handed_empty(cnn_tensor *const *keep, int n) {
+    for (int i = 0; i < n; i++) keep[i]->born = 0;
+    while (handed.n) {
+        cnn_tensor *x = handed.item[--handed.n];
+        if (x->born) tensor_clear(x);
+        cnn_release(x);
+    }
+}
+
+int cnn_step_end(cnn_tensor *const *keep, int n) {
+    error_clear();
+    if (!recording) return fail("step: none is being recorded");
+    recording = 0;
+    handed_empty(keep, n);
+    return tape_flush();
+}
+
+void cnn_step_abandon(void) {
+    recording = 0;
+    pending_forget();
+    handed_empty(0, 0);
+}
+
+/* --------------------------------------------------------------------------------- multiply-adds
+ */
+
+static int64_t macs;
+
+void count_macs(int64_t n) { macs += n; }
+
+int64_t cnn_macs(void) {
+    int64_t n = macs;
+    macs = 0;
+    return n;
+}
