@@ -1,0 +1,208 @@
+-- arguments.lua - the commands' options: names, help and what a value may be (lua-argparse).
+--
+-- arguments.parse(command, words) returns a table of values, or ends with a usage error of one line
+-- that says what would be right. Surprising: argparse takes "-0.1" for an option, so a negative
+-- number is tied to the option before it ("--lr=-0.1") and answered by the option's own check.
+
+local fail = require "cnn.fail"
+
+local arguments = {}
+
+-- ---------------------------------------------------------------------------- what a value may be
+
+local function whole(option, least)
+  return function(text)
+    local value = tonumber(text)
+    if value and value >= least and value < 2 ^ 53 and value % 1 == 0 then return value end
+    return nil, ("%s takes a whole number from %d, got '%s'"):format(option, least, text)
+  end
+end
+
+local function positive(option)
+  return function(text)
+    local value = tonumber(text)
+    if value and value > 0 and value < math.huge then return value end
+    return nil, ("%s takes a number above 0, got '%s'"):format(option, text)
+  end
+end
+
+local function choice(option, ...)
+  local known = { ... }
+  return function(text)
+    for _, name in ipairs(known) do
+      if name == text then return text end
+    end
+    return nil, ("%s is one of %s, got '%s'"):format(option, table.concat(known, ", "), text)
+  end
+end
+
+local function device(text)
+  if text == "auto" or text == "cpu" or text:match "^cuda$" or text:match "^cuda:%d+$" then
+    return text
+  end
+  return nil, ("--device is auto, cpu, cuda or cuda:n, got '%s'"):format(text)
+end
+
+local function size(text)
+  local h, w = text:match "^(%d+)x(%d+)$"
+  h, w = tonumber(h or text), tonumber(w or text)
+  if h and h >= 1 and h % 1 == 0 and w >= 1 and h <= 65536 and w <= 65536 then return { h, w } end
+  return nil, ("--resize takes a size in pixels, such as 96 or 96x128, got '%s'"):format(text)
+end
+
+local function text_of(option)
+  return function(text)
+    if text ~= "" then return text end
+    return nil, option .. " takes a name, got nothing"
+  end
+end
+
+-- ------------------------------------------------------------------------------------- the options
+
+local add = {}
+
+function add.epochs(p)
+  p:option("--epochs", "passes over the training images"):argname "N":convert(whole("--epochs", 1))
+end
+function add.batch(p)
+  p:option("--batch", "images a step"):argname "N":convert(whole("--batch", 1))
+end
+function add.lr(p) p:option("--lr", "learning rate"):argname "X":convert(positive "--lr") end
+function add.resize(p)
+  p:option("--resize", "bring the images to this size"):argname "N|HxW":convert(size)
+end
+function add.seed(p)
+  p:option("--seed", "of weights, order and dropout (1)"):argname "N":convert(whole("--seed", 0))
+end
+function add.device(p)
+  p:option("--device", "auto, cpu, cuda or cuda:n"):argname "D":convert(device)
+end
+function add.threads(p)
+  p:option("--threads", "CPU threads (one for each CPU)"):argname "N":convert(whole("--threads", 1))
+end
+function add.precision(p)
+  p:option("--precision", "fp32, tf32 (CUDA only) or bf16"):argname "P"
+    :convert(choice("--precision", "fp32", "tf32", "bf16"))
+end
+function add.limit(p)
+  p:option("--limit", "only the first N training images"):argname "N":convert(whole("--limit", 1))
+end
+function add.data(p)
+  p:option("--data", "directory of the data set's files"):argname "DIR":convert(text_of "--data")
+end
+function add.out(p)
+  p:option("--out", "directory of the run (runs/NAME-TIME)"):argname "DIR"
+    :convert(text_of "--out")
+end
+function add.resume(p)
+  p:option("--resume", "go on with a run: its directory or a file of it"):argname "RUN"
+    :convert(text_of "--resume")
+end
+function add.weights(p)
+  p:option("--weights", "a safetensors file"):argname "FILE":count(1)
+    :convert(text_of "--weights")
+end
+function add.set(p)
+  p:option("--set", "an option of the script's own"):argname "key=value":count "*"
+    :init {}:action "append"
+end
+function add.seconds(p)
+  p:option("--seconds", "to measure, each of train and predict (5)"):argname "S"
+    :convert(positive "--seconds")
+end
+function add.only(p)
+  p:option("--only", "train or predict"):argname "WHAT"
+    :convert(choice("--only", "train", "predict"))
+end
+function add.quiet(p) p:flag("--quiet", "print the two closing lines only") end
+function add.json(p) p:flag("--json", "print one JSON object only") end
+
+local function file(p)
+  p:argument("file", "a script that returns a recipe"):argname "FILE"
+end
+
+local commands = {
+  train = {
+    about = "Trains the model that the script returns.", positional = file,
+    "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
+    "out", "resume", "set", "quiet", "json",
+  },
+  shapes = {
+    about = "Prints every layer's output shape, parameters, multiply-adds and activation bytes.",
+    positional = file, "batch", "resize", "set",
+  },
+  eval = {
+    about = "Prints loss and accuracy over the test images.", positional = file,
+    "weights", "batch", "resize", "device", "threads", "precision", "data", "set", "json",
+  },
+  predict = {
+    about = "Prints the most probable label of each picture. As in Fashion-MNIST the object is "
+      .. "taken to be light on a dark ground; nothing is inverted.",
+    positional = function(p)
+      file(p)
+      p:argument("pictures", "PNG files of any size"):argname "PICTURE":args "+"
+    end,
+    "weights", "resize", "device", "threads", "precision", "data", "set", "json",
+  },
+  bench = {
+    about = "Measures images/s of training and of prediction, on pictures made up in memory.",
+    positional = file,
+    "seconds", "only", "batch", "resize", "seed", "device", "threads", "precision", "set", "json",
+  },
+  check = {
+    about = "Compares the gradients of a script's blocks and ops with difference quotients.",
+    positional = file, "seed", "threads", "set",
+  },
+  doctor = { about = "Says what was found, what is missing and how to get it.", "data" },
+}
+
+local function parser(command)
+  local spec = commands[command]
+  local p = require "argparse"("cnnlua " .. command, spec.about)
+  p:usage_margin(2)
+  if spec.positional then spec.positional(p) end
+  for _, name in ipairs(spec) do add[name](p) end
+  return p
+end
+
+local function join_negatives(words)
+  local joined = {}
+  for _, word in ipairs(words) do
+    local last = joined[#joined]
+    if last and last:match "^%-%-[%a-]+$" and word:match "^%-[%d%.in]" then
+      joined[#joined] = last .. "=" .. word
+    else
+      joined[#joined + 1] = word
+    end
+  end
+  return joined
+end
+
+local function options_of(command)
+  local list = {}
+  for _, name in ipairs(commands[command]) do list[#list + 1] = "--" .. name end
+  return table.concat(list, " ")
+end
+
+-- The values, or nil and why not.
+function arguments.try(command, words)
+  local ok, values = parser(command):pparse(join_negatives(words))
+  if ok then return values end
+  local why = values
+  if why:match "^unknown option" then
+    local tip = why:match "Did you mean ([^\n]*)%?"
+    why = why:match "^unknown option '[^']*'"
+      .. (tip and "; did you mean " .. tip .. "?" or "; there are " .. options_of(command))
+  end
+  return nil, (why:gsub("\n", " "))
+end
+
+function arguments.parse(command, words)
+  local values, why = arguments.try(command, words)
+  if not values then fail.usage("%s: %s", command, why) end
+  return values
+end
+
+arguments.commands = { "train", "shapes", "eval", "predict", "bench", "check", "doctor" }
+
+return arguments

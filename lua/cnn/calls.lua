@@ -1,0 +1,73 @@
+-- calls.lua - which modules are being called right now, and on what.
+--
+-- calls.call is every module's __call. The arrays run parallel, by depth: stack[d] is called with
+-- input[d]; where it calls its children in a row, previous[d] is the one that made the current
+-- child's input, and earlier[d] what that one was given. explain.lua names layers from this.
+--
+-- Surprising: pcall surrounds the outermost call only, and costs nothing worth measuring; it is
+-- there so that an error leaves no stale depth behind.
+
+local err = require "cnn.error"
+
+local calls = {
+  depth = 0,
+  stack = {}, input = {}, previous = {}, earlier = {},
+  observer = nil, -- { enter = function(module, depth, x), leave = function(module, depth, y) }
+}
+
+local stack, input, previous, earlier = calls.stack, calls.input, calls.previous, calls.earlier
+
+local function reset()
+  for d = #stack, 1, -1 do stack[d], input[d], previous[d], earlier[d] = nil, nil, nil, nil end
+  calls.depth = 0
+end
+
+local function leave(self, d, ...)
+  local observer = calls.observer
+  if observer then observer.leave(self, d, ...) end
+  stack[d], input[d], earlier[d] = nil, nil, nil
+  calls.depth = d - 1
+  return ...
+end
+
+local function run(self, d, ...)
+  return leave(self, d, self:forward(...))
+end
+
+local function finish(ok, ...)
+  if not ok then
+    reset()
+    error((...), 0)
+  end
+  return ...
+end
+
+function calls.call(self, x, ...)
+  local d = calls.depth + 1
+  calls.depth = d
+  stack[d], input[d], previous[d] = self, x, false
+  local observer = calls.observer
+  if observer then observer.enter(self, d, x) end
+  if d == 1 then return finish(pcall(run, self, d, x, ...)) end
+  return run(self, d, x, ...)
+end
+
+local function restore(observer, ok, ...)
+  calls.observer = observer
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- fn's results; each module called meanwhile is shown to `observer` (and to no other).
+function calls.observe(observer, fn, ...)
+  local outer = calls.observer
+  calls.observer = observer
+  return restore(outer, pcall(fn, ...))
+end
+
+function err.explain(message, place)
+  if calls.depth == 0 then return message, place end
+  return require("cnn.explain")(message, place)
+end
+
+return calls

@@ -1,0 +1,52 @@
+-- error.lua - errors of the library, in one line, at the line of the user.
+--
+-- err.raise(message) throws "file:line: message", where the place is the innermost frame outside
+-- the library. While a net is being called, nn puts the layer's path into it (err.explain).
+--
+-- Surprising: which frames are the library's is read off this file's own chunk name, so it works
+-- for files, for an installed tree and for modules embedded in the program.
+
+local err = {
+  explain = nil, -- function(message) -> message, place or nil; set by module.lua
+}
+
+local own = debug.getinfo(1, "S").source
+local prefix, extension = own:match("^(.*)error(%.?%a*)$")
+local root = prefix:sub(1, -2) .. extension
+
+function err.is_library(source)
+  return source:sub(1, #prefix) == prefix or source == root
+end
+
+-- A chunk name for code that the library generates: it counts as the library's own.
+function err.chunk(name) return prefix .. name end
+
+-- "file:line" of the innermost Lua frame outside the library, or nil.
+function err.place()
+  local level = 2
+  while true do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return nil end
+    if info.what ~= "C" and info.currentline > 0 and not err.is_library(info.source) then
+      return info.short_src .. ":" .. info.currentline
+    end
+    level = level + 1
+  end
+end
+
+function err.raise(message)
+  local place = err.place()
+  if err.explain then message, place = err.explain(message, place) end
+  error(place and place .. ": " .. message or message, 0)
+end
+
+-- What a wrong value was, for "expected ..., got ...".
+function err.got(value)
+  local kind = type(value)
+  if kind == "string" then return "the string '" .. value .. "'" end
+  if kind == "nil" or kind == "number" or kind == "boolean" then return tostring(value) end
+  if kind ~= "cdata" then return "a " .. kind end
+  return "the tensor " .. tostring(value):match("^[^\n]*")
+end
+
+return err

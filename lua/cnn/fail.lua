@@ -1,0 +1,33 @@
+-- fail.lua - errors of the program, as one line each.
+--
+-- fail.usage is for what was typed wrongly (exit status 2); everything else that goes wrong is a
+-- failed run (1). Surprising: a run's error is a plain string, so that pcall in a user's script
+-- sees what Lua's own functions would give it.
+
+local fail = {}
+
+local Usage = {}
+Usage.__index = Usage
+function Usage:__tostring() return self.message end
+
+-- Ends what is going on, because of an option or a command; does not return.
+function fail.usage(format, ...)
+  error(setmetatable({ message = format:format(...) }, Usage), 0)
+end
+
+function fail.run(format, ...)
+  error(format:format(...), 0)
+end
+
+function fail.is_usage(err)
+  return getmetatable(err) == Usage
+end
+
+-- One line of text for whatever was thrown.
+function fail.line(err)
+  if err == nil then return "an error without a message" end
+  local line = tostring(err):match "^[^\n]*"
+  return (line:gsub(":$", ""))
+end
+
+return fail

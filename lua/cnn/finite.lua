@@ -1,0 +1,51 @@
+-- finite.lua - where a loss that is not a number came from.
+--
+-- finite.explain(net, x, forward) says in a few words which parameter, input or layer is the first
+-- with a value that is not finite. It runs the net once more, one layer after the other, so it
+-- wants the weights from before the step. Surprising: a value is tested by multiplying by zero,
+-- which leaves infinities and NaN as NaN and needs no op of its own.
+
+local cnn = require "cnn"
+local calls = require "cnn.calls"
+
+local finite = {}
+
+function finite.is_finite(tensor)
+  local zero = cnn.no_grad(function() return (tensor:detach() * 0):sum():item() end)
+  return zero == 0
+end
+
+-- The first tensor of an iterator over name, tensor that is not finite: its name, or nil.
+function finite.first(...)
+  for name, tensor in ... do
+    if not finite.is_finite(tensor) then return name end
+  end
+  return nil
+end
+
+-- Calls forward() while every layer's output is looked at; what is said of the first bad one, or
+-- nil. A layer inside another ends before it, so the innermost one is named.
+local function first_layer(net, forward)
+  local paths, found = {}, nil
+  for path, module in net:named_modules() do paths[module] = path end
+  local function leave(module, _, y)
+    if not found and cnn.is_tensor(y) and not finite.is_finite(y) then
+      found = ("%s %s"):format(paths[module] or "a layer", module:describe())
+    end
+  end
+  calls.observe({ enter = function() end, leave = leave }, forward)
+  return found
+end
+
+function finite.explain(net, x, forward)
+  if not finite.is_finite(x) then return "the images themselves are not finite" end
+  local name = finite.first(net:named_parameters())
+  if name then return "the parameter " .. name .. " is not finite" end
+  name = finite.first(net:named_buffers())
+  if name then return "the buffer " .. name .. " is not finite" end
+  local layer = first_layer(net, forward)
+  if layer then return "first in the output of " .. layer end
+  return "every layer's output is finite, the loss of them is not"
+end
+
+return finite

@@ -1,0 +1,148 @@
+-- functions.lua - the layers without weights: pooling, activations, dropout, shapes, losses.
+
+local argument = require "cnn.argument"
+local bind = require "cnn.bind"
+local module = require "cnn.module"
+local layers = require "cnn.layers"
+local tensor = require "cnn.tensor"
+
+local ops, settings, pair_text = bind.ops, layers.settings, layers.pair_text
+
+local functions = {}
+
+local function layer(name)
+  local class = module.class(name)
+  class.library = true
+  functions[name] = class
+  return class
+end
+
+-- -------------------------------------------------------------------------------- pooling
+
+-- nn.MaxPool2d(kernel, { stride = kernel, padding = 0 }), likewise nn.AvgPool2d.
+local function pool(name, op)
+  local Pool = layer(name)
+  local who = "nn." .. name
+
+  function Pool:init(kernel, options)
+    options = argument.options(who, options, { "stride", "padding" })
+    self.kh, self.kw = argument.pair(who, "kernel", kernel, 1)
+    self.sh, self.sw = argument.pair(who, "stride", options.stride or kernel, 1)
+    self.ph, self.pw = argument.pair(who, "padding", options.padding or 0, 0)
+  end
+
+  function Pool:extra()
+    local kernel = pair_text(self.kh, self.kw)
+    return kernel .. settings {
+      { "stride", pair_text(self.sh, self.sw), kernel },
+      { "padding", pair_text(self.ph, self.pw), "0" },
+    }
+  end
+
+  function Pool:forward(x)
+    return op(x, self.kh, self.kw, self.sh, self.sw, self.ph, self.pw)
+  end
+end
+
+pool("MaxPool2d", ops.max_pool2d)
+pool("AvgPool2d", ops.avg_pool2d)
+
+local AdaptiveAvgPool2d = layer "AdaptiveAvgPool2d"
+
+-- nn.AdaptiveAvgPool2d(size): the output is size x size, or {h, w}.
+function AdaptiveAvgPool2d:init(size)
+  self.oh, self.ow = argument.pair("nn.AdaptiveAvgPool2d", "size", size, 1)
+end
+
+function AdaptiveAvgPool2d:extra() return pair_text(self.oh, self.ow) end
+
+function AdaptiveAvgPool2d:forward(x) return ops.adaptive_avg_pool2d(x, self.oh, self.ow) end
+
+-- ---------------------------------------------------------------------------- activations
+
+for name, op in pairs {
+  ReLU = ops.relu, GELU = ops.gelu, SiLU = ops.silu, Sigmoid = ops.sigmoid, Tanh = ops.tanh,
+} do
+  local Activation = layer(name)
+  function Activation:init(options) argument.options("nn." .. self.kind, options, {}) end
+  function Activation:extra() return "" end -- luacheck: ignore 212
+  function Activation:forward(x) return op(x) end -- luacheck: ignore 212
+end
+
+local LeakyReLU = layer "LeakyReLU"
+
+-- nn.LeakyReLU(slope = 0.01)
+function LeakyReLU:init(slope)
+  self.slope = argument.number("nn.LeakyReLU", "slope", slope or 0.01)
+end
+
+function LeakyReLU:extra() return tostring(self.slope) end
+
+function LeakyReLU:forward(x) return ops.leaky_relu(x, self.slope) end
+
+-- nn.Softmax(axis = 2), nn.LogSoftmax(axis = 2)
+for name, op in pairs { Softmax = ops.softmax, LogSoftmax = ops.log_softmax } do
+  local Softmax = layer(name)
+  function Softmax:init(axis) self.axis = argument.whole("nn." .. name, "axis", axis or 2, -8) end
+  function Softmax:extra() return tostring(self.axis) end
+  function Softmax:forward(x) return op(x, self.axis) end
+end
+
+local Dropout = layer "Dropout"
+
+-- nn.Dropout(p = 0.5): in training, each value is 0 with probability p.
+function Dropout:init(p)
+  self.p = argument.number("nn.Dropout", "p", p or 0.5, 0, 1)
+end
+
+function Dropout:extra() return tostring(self.p) end
+
+function Dropout:forward(x)
+  if not self.training or self.p == 0 then return x end
+  return ops.dropout(x, self.p)
+end
+
+-- --------------------------------------------------------------------------------- shapes
+
+local Flatten = layer "Flatten"
+
+-- nn.Flatten(first = 2): the axes from `first` on become one.
+function Flatten:init(first)
+  self.first = argument.whole("nn.Flatten", "first", first or 2, 1)
+end
+
+function Flatten:extra() return self.first == 2 and "" or tostring(self.first) end
+
+local flatten = tensor.methods.flatten
+
+function Flatten:forward(x) return flatten(x, self.first) end
+
+local Identity = layer "Identity"
+
+function Identity:extra() return "" end -- luacheck: ignore 212
+
+function Identity:forward(x) return x end -- luacheck: ignore 212
+
+-- --------------------------------------------------------------------------------- losses
+
+-- loss(scores, labels): scores NxC, labels N class indices from 1; the mean over the batch.
+local CrossEntropyLoss = layer "CrossEntropyLoss"
+
+function CrossEntropyLoss:init(options) argument.options("nn." .. self.kind, options, {}) end
+
+function CrossEntropyLoss:extra() return "" end -- luacheck: ignore 212
+
+function CrossEntropyLoss:forward(x, label) -- luacheck: ignore 212
+  return ops.cross_entropy(x, label)
+end
+
+-- loss(a, b): the mean of (a - b)^2.
+local MSELoss = layer "MSELoss"
+
+function MSELoss:init(options) argument.options("nn." .. self.kind, options, {}) end
+
+function MSELoss:extra() return "" end -- luacheck: ignore 212
+
+function MSELoss:forward(a, b) return ops.mse(a, b) end -- luacheck: ignore 212
+
+return functions

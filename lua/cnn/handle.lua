@@ -1,0 +1,59 @@
+-- handle.lua - owns the engine's tensors on behalf of Lua.
+--
+-- handle.wrap(p) takes a new cnn_tensor * and returns the tensor that Lua code holds; the
+-- collector gives it back. handle.fail() raises the engine's last error at the user's line.
+--
+-- Surprising: a handle looks like 16 bytes to the collector, whatever it holds. So wrap asks the
+-- engine how much is alive, and runs a collection when that has grown by half (64 MB at least).
+
+local ffi = require "ffi"
+local engine = require "cnn.ffi"
+local err = require "cnn.error"
+
+local C, gc, istype = engine.C, ffi.gc, ffi.istype
+local tensor_type = ffi.typeof("cnn_tensor")
+local release = C.cnn_release
+
+local handle = {}
+
+local growth = 64 * 2 ^ 20
+local limit = growth
+
+local function collect()
+  collectgarbage()
+  local alive = tonumber(C.cnn_bytes_alive())
+  limit = alive + math.max(growth, alive / 2)
+end
+
+function handle.fail()
+  local message = ffi.string(C.cnn_error())
+  if C.cnn_interrupted() ~= 0 then error(message, 0) end
+  err.raise(message)
+end
+
+function handle.wrap(p)
+  if p == nil then handle.fail() end
+  local x = gc(p[0], release)
+  if C.cnn_bytes_alive() > limit then collect() end
+  return x
+end
+
+function handle.is_tensor(x)
+  return istype(tensor_type, x)
+end
+
+-- Numbers as tensors without axes, for the ops that take tensors only. The usual ones are kept.
+local constants, constants_count = {}, 0
+
+function handle.constant(value)
+  local known = constants[value]
+  if known then return known end
+  local x = handle.wrap(C.cnn_full(nil, 0, value, "f32", "cpu"))
+  if value ~= value then return x end
+  C.cnn_keep(x)
+  if constants_count >= 256 then constants, constants_count = {}, 0 end
+  constants[value], constants_count = x, constants_count + 1
+  return x
+end
+
+return handle

@@ -1,0 +1,27 @@
+-- nn.lua - cnn.nn: everything nets are made of, under one name.
+
+local autograd = require "cnn.autograd"
+local calls = require "cnn.calls"
+local container = require "cnn.container"
+local functions = require "cnn.functions"
+local layers = require "cnn.layers"
+local module = require "cnn.module"
+local weights = require "cnn.weights"
+
+local nn = {
+  module = module.class,
+  Module = module.base,
+  Parameter = module.Parameter,
+  is_module = module.is_module,
+  op = autograd.op,
+  init = weights.init,
+  observe = calls.observe,
+}
+
+for _, source in ipairs { container, functions, layers } do
+  for name, value in pairs(source) do
+    if module.is_class(value) then nn[name] = value end
+  end
+end
+
+return nn

@@ -1,0 +1,183 @@
+-- optim.lua - cnn.optim: SGD, Adam and AdamW.
+--
+--   local opt = cnn.optim.SGD(net:parameters(), { lr = 0.1, momentum = 0.9, weight_decay = 5e-4 })
+--   opt:zero_grad() ; loss:backward() ; opt:step()
+--
+-- opt.lr (and momentum, weight_decay ...) may be set between steps. opt:state() is what a later
+-- run needs, { step = n, tensors = { ["velocity.1"] = tensor, ... } }; opt:load_state takes it back.
+--
+-- Surprising: a parameter without a gradient is left alone, weight decay included, as in PyTorch.
+
+local engine = require "cnn.ffi"
+local argument = require "cnn.argument"
+local autograd = require "cnn.autograd"
+local err = require "cnn.error"
+local handle = require "cnn.handle"
+
+local C, fail = engine.C, handle.fail
+
+local optim = {}
+
+-- -------------------------------------------------------------------------- what they share
+
+local Optimizer = {}
+
+-- A buffer of zeros with the layout of p.
+local function zeros_like(p)
+  local x = autograd.no_grad(p.clone, p:detach())
+  x:fill(0)
+  if C.cnn_keep(x) ~= 0 then fail() end
+  return x
+end
+
+function Optimizer:zero_grad()
+  for _, p in ipairs(self.params) do
+    if C.cnn_set_grad(p, nil) ~= 0 then fail() end
+  end
+end
+
+local function has_grad(p)
+  local grad = C.cnn_grad(p)
+  if grad == nil then return false end
+  C.cnn_release(grad)
+  return true
+end
+
+-- The buffer `name` of parameter i; made when it is first asked for.
+function Optimizer:slot(name, i)
+  local key = name .. "." .. i
+  local x = self.tensors[key]
+  if not x then
+    x = zeros_like(self.params[i])
+    self.tensors[key] = x
+  end
+  return x
+end
+
+function Optimizer:step()
+  self:check()
+  self.steps = self.steps + 1
+  for i, p in ipairs(self.params) do
+    if has_grad(p) and self:update(i, p) ~= 0 then fail() end
+  end
+end
+
+function Optimizer:check()
+  for name, range in pairs(self.ranges) do
+    local value = self[name]
+    if name == "betas" then
+      if type(value) ~= "table" or #value ~= 2 then
+        err.raise(self.who .. ": betas: expected two numbers { b1, b2 }, got " .. err.got(value))
+      end
+      argument.number(self.who, "betas[1]", value[1], range[1], range[2])
+      value = value[2]
+    end
+    argument.number(self.who, name, value, range[1], range[2])
+  end
+end
+
+function Optimizer:state()
+  local tensors = {}
+  for key, x in pairs(self.tensors) do tensors[key] = x end
+  return { step = self.steps, tensors = tensors }
+end
+
+-- Copies the values; names and shapes have to fit the parameters.
+function Optimizer:load_state(state)
+  if type(state) ~= "table" or type(state.tensors) ~= "table" then
+    err.raise(self.who .. ": load_state: expected a table { step, tensors }, got " ..
+      err.got(state))
+  end
+  argument.whole(self.who, "load_state: step", state.step, 0)
+  local fresh = {}
+  for key, x in pairs(state.tensors) do
+    local name, i = tostring(key):match("^(%a+)%.(%d+)$")
+    local p = self.params[tonumber(i)]
+    if not p or not self.slots[name] then
+      err.raise(("%s: load_state: there is no '%s' here"):format(self.who, tostring(key)))
+    end
+    if not handle.is_tensor(x) or x:shape() ~= p:shape() then
+      err.raise(("%s: load_state: %s: expected %s, got %s"):format(self.who, key,
+        tostring(p:shape()), handle.is_tensor(x) and tostring(x:shape()) or err.got(x)))
+    end
+    fresh[key] = zeros_like(p)
+    fresh[key]:copy(x)
+  end
+  self.tensors, self.steps = fresh, state.step
+end
+
+local function check_params(who, params)
+  if type(params) ~= "table" or params[1] == nil then
+    err.raise(("%s: params: expected a table of tensors, such as net:parameters(), got %s")
+      :format(who, type(params) == "table" and "an empty table" or err.got(params)))
+  end
+  for i, p in ipairs(params) do
+    if not handle.is_tensor(p) then
+      err.raise(("%s: params[%d]: expected a tensor, got %s"):format(who, i, err.got(p)))
+    end
+  end
+end
+
+-- Defines cnn.optim[name]. `defaults` are the options in order: { name, default, least, below };
+-- a default of nil has to be given. `slots` names the buffers of a parameter.
+local function define(name, defaults, slots, update)
+  local class = setmetatable({ who = "optim." .. name, slots = {}, ranges = {} },
+    { __index = Optimizer })
+  class.__index = class
+  class.update = update
+  local known = {}
+  for i, row in ipairs(defaults) do
+    known[i] = row[1]
+    if type(row[2]) ~= "boolean" then class.ranges[row[1]] = { row[3], row[4] } end
+  end
+  for _, slot in ipairs(slots) do class.slots[slot] = true end
+
+  optim[name] = function(params, options)
+    check_params(class.who, params)
+    options = argument.options(class.who, options, known)
+    local self = setmetatable({ params = params, tensors = {}, steps = 0, name = name }, class)
+    for _, row in ipairs(defaults) do
+      local key, default = row[1], row[2]
+      if options[key] ~= nil then self[key] = options[key] else self[key] = default end
+      if type(default) == "boolean" then argument.boolean(class.who, key, self[key]) end
+    end
+    self:check()
+    return self
+  end
+end
+
+-- ------------------------------------------------------------------------------ the algorithms
+
+define("SGD", {
+  { "lr", nil, 0 }, { "momentum", 0, 0 }, { "weight_decay", 0, 0 }, { "nesterov", false },
+}, { "velocity" }, function(self, i, p)
+  local velocity, first
+  if self.momentum ~= 0 then
+    first = not self.tensors["velocity." .. i]
+    velocity = self:slot("velocity", i)
+  end
+  return C.cnn_sgd(p, velocity, self.lr, self.momentum, self.weight_decay,
+    self.nesterov and 1 or 0, first and 1 or 0)
+end)
+
+local adam_options = {
+  { "lr", 1e-3, 0 }, { "betas", { 0.9, 0.999 }, 0, 1 }, { "eps", 1e-8, 0 },
+  { "weight_decay", 0, 0 },
+}
+
+local function adam(decoupled)
+  return function(self, i, p)
+    return C.cnn_adam(p, self:slot("m", i), self:slot("v", i), self.lr, self.betas[1],
+      self.betas[2], self.eps, self.weight_decay, decoupled, self.steps)
+  end
+end
+
+define("Adam", adam_options, { "m", "v" }, adam(0))
+
+local adamw_options = { unpack(adam_options) }
+adamw_options[4] = { "weight_decay", 0.01, 0 }
+define("AdamW", adamw_options, { "m", "v" }, adam(1))
+
+optim.schedule = require "cnn.schedule"
+
+return optim

@@ -1,0 +1,162 @@
+-- repl.lua - the prompt: reads Lua, prints the value of an expression, survives every error.
+--
+-- Locals of one input are there in the next; input that is not finished is asked on; Ctrl-C stops
+-- what runs and Ctrl-D ends. Where standard input is no terminal it is a filter without prompts.
+--
+-- Surprising: a `local` at the top level of an input is rewritten to an assignment to the prompt's
+-- own environment. It shadows globals but never changes them, so `local string = 1` breaks nothing.
+
+local ffi = require "ffi"
+local fail = require "cnn.fail"
+local guard = require "cnn.guard"
+local lexer = require "cnn.locals"
+
+ffi.cdef [[
+int siginterrupt(int number, int flag);
+int isatty(int file);
+]]
+
+local SIGINT = 2
+
+local repl = {}
+
+-- ------------------------------------------------------------------------------------ evaluation
+
+-- A chunk from what was typed; nil and true when more is needed, nil and a message when it is wrong.
+local function compile(text)
+  local expression = text:gsub("^%s*=", "")
+  local chunk = loadstring("return " .. expression, "=stdin")
+  if chunk then return chunk end
+  local why
+  chunk, why = loadstring(lexer.to_globals(text), "=stdin")
+  if chunk then return chunk end
+  return nil, why:find "'<eof>'$" and true or why
+end
+
+local function show(value)
+  if type(value) == "table" and not getmetatable(value) then
+    return require "cnn.text".value(value)
+  end
+  return tostring(value)
+end
+
+local function print_values(ok, ...)
+  if not ok then return false, ... end
+  local n = select("#", ...)
+  local parts = {}
+  for i = 1, n do parts[i] = show((select(i, ...))) end
+  if n > 0 then print(table.concat(parts, "\t")) end
+  return true
+end
+
+local function complain(why)
+  io.stdout:flush()
+  io.stderr:write(fail.line(why), "\n")
+end
+
+local function evaluate(chunk, environment)
+  setfenv(chunk, environment)
+  local function run() return print_values(true, chunk()) end
+  local ok, why = guard.call(run)
+  if guard.interrupted() then
+    guard.clear()
+    complain "interrupted"
+  elseif not ok then
+    complain(why)
+  end
+  io.stdout:flush()
+end
+
+-- --------------------------------------------------------------------------------------- reading
+
+-- A line, or nil at the end; and whether Ctrl-C came instead.
+local function read(prompt)
+  if prompt then
+    io.write(prompt)
+    io.flush()
+    ffi.C.siginterrupt(SIGINT, 1)
+  end
+  local ok, line = guard.call(io.read, "*l")
+  if prompt then ffi.C.siginterrupt(SIGINT, 0) end
+  if guard.interrupted() then
+    guard.clear()
+    io.write "\n"
+    return nil, true
+  end
+  return ok and line or nil, false
+end
+
+-- Reads inputs of one or more lines and evaluates them, until the end.
+local function loop(environment, terminal)
+  local text
+  while true do
+    local line, interrupted = read(terminal and (text and ">> " or "> ") or nil)
+    if interrupted then
+      text = nil
+    elseif not line then
+      if text then complain "the input ends in the middle of a statement" end
+      break
+    else
+      text = text and text .. "\n" .. line or line
+      local chunk, more = compile(text)
+      if chunk then
+        evaluate(chunk, environment)
+        text = nil
+      elseif more ~= true then
+        complain(more)
+        text = nil
+      end
+    end
+  end
+  if terminal then io.write "\n" end
+end
+
+-- ------------------------------------------------------------------------------------- what is in
+
+local function new_environment()
+  local cnn = require "cnn"
+  local environment = { cnn = cnn, nn = cnn.nn }
+  local late = {} -- name -> a function that makes it when it is first named
+  setmetatable(environment, { __index = function(self, name)
+    local make = late[name]
+    if not make then return _G[name] end
+    late[name] = nil
+    local value = make()
+    rawset(self, name, value)
+    return value
+  end })
+  return environment, late
+end
+
+-- net, recipe and data of a script; data is read when it is first named.
+local function load_script(environment, late, words)
+  local recipe = require "cnn.recipe"
+  local options = require "cnn.arguments".parse("train", words)
+  recipe.prepare(options)
+  local value = recipe.run_script(options.file)
+  if not recipe.looks_like(value) then return end
+  require "cnn.options".check()
+  local checked = recipe.check(value, options)
+  environment.net, environment.recipe = value.net, value
+  function late.data()
+    return require "cnn.data".open(checked.data, {
+      batch = checked.train.batch, height = checked.input[2], width = checked.input[3],
+      limit = options.limit, seed = options.seed, dir = options.data,
+    })
+  end
+end
+
+-- words: FILE and options, or nil.
+function repl.run(words)
+  local environment, late = new_environment()
+  local terminal = ffi.C.isatty(0) ~= 0
+  if words and #words > 0 then load_script(environment, late, words) end
+  if terminal then
+    print(("cnnlua %s; cnn and nn are at hand%s; Ctrl-D ends"):format(environment.cnn.version,
+      environment.net and ", and so are net, recipe and data" or ""))
+  end
+  loop(environment, terminal)
+  return 0
+end
+
+return repl

@@ -1,0 +1,131 @@
+-- shapes.lua - net:shapes{1, 1, 224, 224}: what each layer gives, has and costs.
+--
+--   layer | output shape | parameters | MACs | activation bytes
+--
+-- shapes.show(net, x, { depth = 2, quiet = false }) prints the table and returns it: a list of rows
+-- { path, layer, depth, shape, parameters, macs, bytes } and a field `total`. x is a tensor or a
+-- list of sizes. MACs are of the whole batch; bytes are those of the outputs of layers that have no
+-- layers inside, in f32.
+--
+-- Surprising: nothing is computed, the input is on the device "meta". If the net fails, the rows up
+-- to the failing layer are printed before the error goes on.
+
+local engine = require "cnn.ffi"
+local argument = require "cnn.argument"
+local autograd = require "cnn.autograd"
+local calls = require "cnn.calls"
+local create = require "cnn.create"
+local err = require "cnn.error"
+local handle = require "cnn.handle"
+local module = require "cnn.module"
+local text = require "cnn.text"
+
+local C = engine.C
+
+local shapes = {}
+
+local function meta_input(who, x)
+  if handle.is_tensor(x) then return x.device == "meta" and x or x:detach():to("meta") end
+  if type(x) ~= "table" or #x == 0 then
+    err.raise(who .. ": expected sizes such as {1, 1, 224, 224} or a tensor, got " .. err.got(x))
+  end
+  return create.zeros(x, { device = "meta" })
+end
+
+-- Names as one reads them: "b1.2" -> "b1[2]".
+local function readable(name)
+  return (("." .. name):gsub("%.(%d+)", "[%1]"):gsub("^%.", ""))
+end
+
+-- An observer that fills rows, and those rows.
+local function recorder(net)
+  local rows, open, names, macs = {}, {}, {}, 0
+  for name, node in net:named_modules() do names[node] = readable(name) end
+
+  local function count_macs()
+    macs = macs + tonumber(C.cnn_macs())
+    return macs
+  end
+
+  local observer = {}
+
+  function observer.enter(node, depth)
+    local row = {
+      path = names[node] or node.kind, layer = node:describe(), depth = depth - 1,
+      macs = count_macs(), bytes = 0, node = node, leaf = true,
+    }
+    rows[#rows + 1] = row
+    open[depth] = row
+    if depth > 1 then open[depth - 1].leaf = false end
+  end
+
+  function observer.leave(node, depth, y)
+    local row = open[depth]
+    row.layer = node:describe() -- a size that was nil is known now
+    row.macs = count_macs() - row.macs
+    row.parameters = module.count(node)
+    row.done = true
+    if handle.is_tensor(y) then
+      row.shape = tostring(y:shape())
+      if row.leaf then row.bytes = 4 * y:numel() end
+    end
+    if depth > 1 then open[depth - 1].bytes = open[depth - 1].bytes + row.bytes end
+  end
+
+  return observer, rows
+end
+
+local function print_table(rows, total, depth)
+  local lines = { { "layer", "output shape", "parameters", "MACs", "activation bytes" } }
+  for _, row in ipairs(rows) do
+    if row.depth >= 1 and (row.depth <= depth or not row.done) or #rows == 1 then
+      local label = ("  "):rep(row.depth - 1) .. row.path .. " " .. row.layer
+      lines[#lines + 1] = row.done and {
+        label, row.shape or "", text.commas(row.parameters), text.commas(row.macs),
+        text.commas(row.bytes),
+      } or { label, row.leaf and "fails" or "", "", "", "" }
+    end
+  end
+  if total then
+    lines[#lines + 1] = { "total", total.shape or "", text.commas(total.parameters),
+      text.commas(total.macs), text.commas(total.bytes) }
+  end
+  local widths = { 0, 0, 0, 0, 0 }
+  for _, line in ipairs(lines) do
+    for i, cell in ipairs(line) do widths[i] = math.max(widths[i], #cell) end
+  end
+  for _, line in ipairs(lines) do
+    for i, cell in ipairs(line) do
+      local blank = (" "):rep(widths[i] - #cell)
+      line[i] = i <= 2 and cell .. blank or blank .. cell
+    end
+    print((table.concat(line, " | "):gsub("%s+$", "")))
+  end
+end
+
+local function set_modes(modes)
+  for node, mode in pairs(modes) do rawset(node, "training", mode) end
+end
+
+function shapes.show(net, x, options)
+  local who = "net:shapes"
+  options = argument.options(who, options, { "depth", "quiet" })
+  local depth = argument.whole(who, "depth", options.depth or 2, 1)
+  local input = meta_input(who, x)
+  local modes = {}
+  for _, node in net:named_modules() do modes[node] = node.training end
+  local observer, rows = recorder(net)
+  C.cnn_macs()
+  net:eval()
+  local ok, message = pcall(calls.observe, observer, autograd.no_grad, calls.call, net, input)
+  set_modes(modes)
+  local total = ok and rows[1] or nil
+  if not options.quiet then print_table(rows, total, depth) end
+  if not ok then error(message, 0) end
+  for _, row in ipairs(rows) do row.node, row.leaf, row.done = nil, nil, nil end
+  if #rows > 1 then table.remove(rows, 1) end
+  rows.total = total
+  return rows
+end
+
+return shapes

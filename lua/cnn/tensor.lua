@@ -1,0 +1,265 @@
+-- tensor.lua - what a tensor does in Lua: methods, operators, fields, indexing.
+--
+-- The ops come from the header (bind.lua); here are those that need Lua: x:shape(), x:split(),
+-- x:totable(), x[i], arithmetic with numbers, x.grad. tensor.methods lists all of them by name.
+--
+-- Surprising: adding or multiplying by a number is the engine's affine op, scale * x + shift;
+-- dividing by one is not, because x * (1/3) and x / 3 differ in the last bit.
+
+local ffi = require "ffi"
+local engine = require "cnn.ffi"
+local argument = require "cnn.argument"
+local bind = require "cnn.bind"
+local err = require "cnn.error"
+local handle = require "cnn.handle"
+local new_shape = require "cnn.shape"
+
+local C, istype = engine.C, ffi.istype
+local tensor_type = ffi.typeof("cnn_tensor")
+local wrap, fail, constant, is_tensor = handle.wrap, handle.fail, handle.constant, handle.is_tensor
+
+local tensor = { is_tensor = is_tensor, wrap = wrap }
+local methods = {}
+tensor.methods = methods
+
+for _, op in ipairs(bind.list) do
+  if op.parameters[1].kind == "tensor" then methods[op.name] = bind.ops[op.name] end
+end
+
+-- ------------------------------------------------------------------------------- questions
+
+local function sizes_of(x)
+  local sizes = {}
+  for i = 1, C.cnn_dim(x) do sizes[i] = tonumber(C.cnn_size(x, i)) end
+  return sizes
+end
+
+function methods.shape(x) return new_shape(sizes_of(x)) end
+
+function methods.dim(x) return C.cnn_dim(x) end
+
+function methods.numel(x) return tonumber(C.cnn_numel(x)) end
+
+local function check_axis(x, who, axis)
+  local dim = C.cnn_dim(x)
+  if type(axis) ~= "number" or axis % 1 ~= 0 or axis == 0 or math.abs(axis) > dim then
+    err.raise(("%s: axis: expected 1 to %d, got %s"):format(who, dim, err.got(axis)))
+  end
+end
+
+-- x:size(2); all of them without an axis.
+function methods.size(x, axis)
+  if axis == nil then return methods.shape(x) end
+  check_axis(x, "x:size(axis)", axis)
+  return tonumber(C.cnn_size(x, axis))
+end
+
+function methods.stride(x, axis)
+  check_axis(x, "x:stride(axis)", axis)
+  return tonumber(C.cnn_stride(x, axis))
+end
+
+function methods.is_contiguous(x) return C.cnn_is_contiguous(x) ~= 0 end
+
+local one_value = ffi.new("double[1]")
+
+function methods.item(x)
+  if C.cnn_item(x, one_value) ~= 0 then fail() end
+  return one_value[0]
+end
+
+-- All values as nested tables; a number for a tensor without axes.
+function methods.totable(x)
+  local values = ffi.new("double[?]", math.max(1, tonumber(C.cnn_numel(x))))
+  if C.cnn_read(x, values) ~= 0 then fail() end
+  local sizes, at = sizes_of(x), 0
+  local function build(axis)
+    if axis > #sizes then
+      at = at + 1
+      return values[at - 1]
+    end
+    local list = {}
+    for i = 1, sizes[axis] do list[i] = build(axis + 1) end
+    return list
+  end
+  return build(1)
+end
+
+-- ------------------------------------------------------------------------ ops made of others
+
+function methods.t(x)
+  if C.cnn_dim(x) ~= 2 then
+    err.raise("x:t(): expected 2 axes, got " .. tostring(methods.shape(x)))
+  end
+  return bind.ops.transpose(x, 1, 2)
+end
+
+-- All axes from `first` (1) on become one.
+function methods.flatten(x, first)
+  local sizes = sizes_of(x)
+  first = first or 1
+  if #sizes > 0 or first ~= 1 then check_axis(x, "x:flatten(first)", first) end
+  if first < 0 then first = first + #sizes + 1 end
+  local flat, rest = {}, 1
+  for i = 1, first - 1 do flat[i] = sizes[i] end
+  for i = first, #sizes do rest = rest * sizes[i] end
+  flat[first] = rest
+  return bind.ops.view(x, flat)
+end
+
+-- Pieces of `size` along axis (1), the last one smaller where it must be.
+function methods.split(x, size, axis)
+  axis = axis or 1
+  argument.whole("x:split(size, axis)", "size", size, 1)
+  check_axis(x, "x:split(size, axis)", axis)
+  local pieces, total = {}, tonumber(C.cnn_size(x, axis))
+  for start = 1, total, size do
+    pieces[#pieces + 1] = bind.ops.narrow(x, axis, start, math.min(size, total - start + 1))
+  end
+  return pieces
+end
+
+function methods.cpu(x) return bind.ops.to(x, "cpu") end
+
+-- Zeros are what one pads with.
+local pad = methods.pad
+function methods.pad(x, sizes, value) return pad(x, sizes, value or 0) end
+
+-- ------------------------------------------------------------------------------- operators
+
+local function operand(symbol, value)
+  if is_tensor(value) then return value end
+  if type(value) == "number" then return constant(value) end
+  err.raise(("tensor %s: expected a tensor or a number, got %s"):format(symbol, err.got(value)))
+end
+
+local meta = {}
+
+function meta.__add(a, b)
+  if type(b) == "number" then return wrap(C.cnn_affine(a, 1, b)) end
+  if type(a) == "number" then return wrap(C.cnn_affine(b, 1, a)) end
+  return wrap(C.cnn_add(operand("+", a), operand("+", b)))
+end
+
+function meta.__sub(a, b)
+  if type(b) == "number" then return wrap(C.cnn_affine(a, 1, -b)) end
+  if type(a) == "number" then return wrap(C.cnn_affine(b, -1, a)) end
+  return wrap(C.cnn_sub(operand("-", a), operand("-", b)))
+end
+
+function meta.__mul(a, b)
+  if type(b) == "number" then return wrap(C.cnn_affine(a, b, 0)) end
+  if type(a) == "number" then return wrap(C.cnn_affine(b, a, 0)) end
+  return wrap(C.cnn_mul(operand("*", a), operand("*", b)))
+end
+
+function meta.__div(a, b) return wrap(C.cnn_div(operand("/", a), operand("/", b))) end
+
+function meta.__pow(a, b) return wrap(C.cnn_pow(operand("^", a), operand("^", b))) end
+
+function meta.__unm(x) return wrap(C.cnn_neg(x)) end
+
+function meta.__len(x)
+  if C.cnn_dim(x) == 0 then err.raise("#x: a tensor without axes has no length") end
+  return tonumber(C.cnn_size(x, 1))
+end
+
+function meta.__tostring(x) return require("cnn.format")(x) end
+
+-- ------------------------------------------------------------------------ fields and indices
+
+local fields = {} -- name -> reader
+local setters = {} -- name -> writer
+
+function fields.dtype(x) return ffi.string(C.cnn_dtype(x)) end
+
+function fields.device(x) return ffi.string(C.cnn_device(x)) end
+
+function fields.requires_grad(x) return C.cnn_requires_grad(x) ~= 0 end
+
+function setters.requires_grad(x, on)
+  if type(on) ~= "boolean" then
+    err.raise("x.requires_grad: expected true or false, got " .. err.got(on))
+  end
+  if C.cnn_set_requires_grad(x, on and 1 or 0) ~= 0 then fail() end
+end
+
+function fields.grad(x)
+  local grad = C.cnn_grad(x)
+  if grad == nil then return nil end
+  return wrap(grad)
+end
+
+function setters.grad(x, grad)
+  if grad ~= nil and not is_tensor(grad) then
+    err.raise("x.grad: expected a tensor or nil, got " .. err.got(grad))
+  end
+  if C.cnn_set_grad(x, grad) ~= 0 then fail() end
+end
+
+tensor.fields = fields
+
+local function unknown(name)
+  local known = {}
+  for key in pairs(methods) do known[#known + 1] = key end
+  for key in pairs(fields) do known[#known + 1] = key end
+  table.sort(known)
+  local hint = argument.nearest(tostring(name), known)
+  err.raise(("a tensor has no field or method '%s'%s"):format(tostring(name),
+    hint and " (did you mean '" .. hint .. "'?)" or ""))
+end
+
+local function select_first(x, i)
+  if i % 1 ~= 0 then err.raise("x[i]: expected a whole number, got " .. err.got(i)) end
+  return wrap(C.cnn_select(x, 1, i))
+end
+
+function meta.__index(x, key)
+  local method = methods[key]
+  if method then return method end
+  if type(key) == "number" then return select_first(x, key) end
+  local read = fields[key]
+  if read then return read(x) end
+  return unknown(key)
+end
+
+-- x[i] = tensor or number writes in place; x.requires_grad and x.grad can be set.
+function meta.__newindex(x, key, value)
+  if type(key) == "number" then
+    local part = select_first(x, key)
+    if type(value) == "number" then
+      methods.fill(part, value)
+    else
+      methods.copy(part, value)
+    end
+  elseif setters[key] then
+    setters[key](x, value)
+  elseif fields[key] then
+    err.raise(("x.%s cannot be set; x:to(where) gives a tensor elsewhere"):format(key))
+  else
+    unknown(key)
+  end
+end
+
+ffi.metatype(tensor_type, meta)
+
+-- x.shape() instead of x:shape() has to be an error, not a crash in C; bind's ops see to it
+-- themselves.
+local function checked(name, method)
+  return function(x, ...)
+    if not istype(tensor_type, x) then
+      err.raise(("x:%s(): expected a tensor, got %s (a dot instead of a colon?)")
+        :format(name, err.got(x)))
+    end
+    return method(x, ...)
+  end
+end
+
+for name, method in pairs(methods) do
+  if bind.ops[name] ~= method then methods[name] = checked(name, method) end
+end
+
+-- For methods that live in other files.
+function tensor.define(name, method) methods[name] = checked(name, method) end
+
+return tensor

@@ -1,0 +1,52 @@
+-- text.lua - values and numbers as short text, for messages, summaries and printed nets.
+
+local text = {}
+
+-- 46764746 -> "46,764,746"
+function text.commas(n)
+  local reversed = ("%.0f"):format(n):reverse():gsub("(%d%d%d)", "%1,")
+  return (reversed:reverse():gsub("^,", ""))
+end
+
+local function is_name(key) return type(key) == "string" and key:match("^[%a_][%w_]*$") end
+
+local function by_name(a, b) return tostring(a) < tostring(b) end
+
+-- A table of scalars as a constructor: { 1, 2, stride = 4 }; anything deeper is { ... }.
+local function table_text(value)
+  local parts, keys = {}, {}
+  for i = 1, #value do parts[i] = text.value(value[i], true) end
+  for key in pairs(value) do
+    if type(key) ~= "number" then keys[#keys + 1] = key end
+  end
+  table.sort(keys, by_name)
+  for _, key in ipairs(keys) do
+    local name = is_name(key) and key or "[" .. text.value(key, true) .. "]"
+    parts[#parts + 1] = name .. " = " .. text.value(value[key], true)
+  end
+  if #parts == 0 then return "{}" end
+  return "{ " .. table.concat(parts, ", ") .. " }"
+end
+
+function text.value(value, inner)
+  local kind = type(value)
+  if kind == "number" then return ("%.14g"):format(value) end
+  if kind == "string" then return ("'%s'"):format(value) end
+  if kind == "nil" or kind == "boolean" then return tostring(value) end
+  if kind == "cdata" then return tostring(value):match("^[^\n,:]*") end
+  if kind ~= "table" then return kind end
+  if value.describe then return value:describe() end
+  if getmetatable(value) then return tostring(value) end
+  return inner and "{ ... }" or table_text(value)
+end
+
+-- The arguments of a call: "3, 6, { use_1x1conv = true }"; cut when it gets long.
+function text.arguments(...)
+  local n, parts = select("#", ...), {}
+  while n > 0 and (select(n, ...)) == nil do n = n - 1 end
+  for i = 1, n do parts[i] = text.value((select(i, ...))) end
+  local line = table.concat(parts, ", ")
+  return #line <= 72 and line or line:sub(1, 69) .. "..."
+end
+
+return text

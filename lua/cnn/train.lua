@@ -1,0 +1,390 @@
+-- train.lua - cnn.train(recipe, options): the loop over epochs and batches, and what is left of it.
+--
+-- Options are those of `cnnlua train`. Returns a table of results (loss, train_acc, test_acc, ...).
+-- A step is two recordings: gradients, then, if the loss is finite, the optimizer. So whatever ends
+-- a run, a NaN, Ctrl-C, a full disk, the net holds the weights after its last whole step, and they
+-- are what last.safetensors gets.
+--
+-- Surprising: nothing random depends on what was done before. Step k draws the streams of step k,
+-- epoch e the order of epoch e; that is why a resumed run ends with the same bits.
+
+local ffi = require "ffi"
+local C = require "cnn.ffi".C
+local cnn = require "cnn"
+local fail = require "cnn.fail"
+local finite = require "cnn.finite"
+local guard = require "cnn.guard"
+local meter = require "cnn.meter"
+local saved_run = require "cnn.saved_run"
+
+local POINTS_AN_EPOCH = 5  -- of the curves, as in the book
+local DRAW_SECONDS = 10    -- between two drawings of the curves
+
+local train = {}
+
+local Run = {}
+Run.__index = Run
+
+local function give_back(tensor)
+  C.cnn_release(ffi.gc(tensor, nil))
+end
+
+-- ---------------------------------------------------------------------------------------- set-up
+
+local function check_output(shape, classes, name)
+  local columns = tonumber(tostring(shape):match "^1x(%d+)$")
+  if not columns or columns < #classes then
+    fail.run("the net gives %s for one image; %s has %d classes, so 1x%d is wanted",
+      tostring(shape), name, #classes, #classes)
+  end
+end
+
+local function check_images(input, data)
+  if input[1] ~= data.train.channels then
+    fail.run("the recipe's input has %d channels, the images of %s have %d", input[1], data.name,
+      data.train.channels)
+  end
+end
+
+-- A smaller --limit makes the batch smaller; a batch that was asked for is not changed in silence.
+local function fit_batch(run, options)
+  local batch, count = run.train.batch, run.data.train:count()
+  if batch <= count then return end
+  if options.batch or not options.limit then
+    local complain = options.batch and fail.usage or fail.run
+    complain("batch %d is larger than the data set of %d training images", batch, count)
+  end
+  run.train.batch = count
+end
+
+local function open_data(run, options)
+  local input = run.recipe.input
+  return require "cnn.data".open(run.recipe.data, {
+    batch = math.min(run.train.batch, 2 ^ 31), height = input[2], width = input[3],
+    limit = options.limit, seed = run.seed, dir = options.data,
+  })
+end
+
+-- Which layer, if any, normalizes over the batch alone and so cannot take a last batch of one.
+local function check_last_batch(run)
+  local last = run.data.train:count() % run.train.batch
+  if last ~= 1 and run.train.batch ~= 1 then return end
+  local x = cnn.zeros({ 1, unpack(run.recipe.input) }, { device = "meta" })
+  run.net:train()
+  local ok, why = pcall(run.net, x)
+  if not ok then
+    fail.run("the last batch of an epoch would have 1 image (%d images, %d a batch): %s",
+      run.data.train:count(), run.train.batch, tostring(why))
+  end
+end
+
+local function shadows(net)
+  local list = {}
+  for _, buffer in net:named_buffers() do
+    local shadow = cnn.zeros(buffer:shape(), { device = buffer.device })
+    list[#list + 1] = { buffer = buffer, shadow = shadow }
+  end
+  return list
+end
+
+local function new_run(checked, options)
+  local run = setmetatable({
+    recipe = checked, net = checked.net, train = checked.train, options = options,
+    watch = meter.watch(), steps_watch = meter.watch(), epoch_watch = meter.watch(),
+    loss = meter.mean(), acc = meter.mean(),
+    epoch = 1, batches = 0, steps = 0, trained = 0, epoch_images = 0,
+    rows = {}, points = {}, best = nil, seed = tonumber(options.seed or C.cnn_seed()),
+  }, Run)
+  run.watch:start()
+  run.device, run.precision = require "cnn.recipe".device(options)
+  local saved = options.resume and saved_run.open(options.resume)
+  if saved then saved_run.take_settings(run, saved, options) end
+  if options.seed or saved then cnn.manual_seed(run.seed) end
+  local summary = run.net:shapes({ 1, unpack(checked.input) }, { quiet = true }).total
+  run.parameters, run.macs = summary.parameters, summary.macs
+  run.data = open_data(run, options)
+  check_images(checked.input, run.data)
+  check_output(summary.shape, run.data.classes, run.data.name)
+  fit_batch(run, options)
+  check_last_batch(run)
+  run.total = run.data.train:batch_count(run.train.batch)
+  run.net:to(run.device)
+  run.optimizer = require "cnn.optimizer".new(run.net, run.train)
+  run.guarded = shadows(run.net)
+  if saved then saved_run.restore(run, saved) end
+  run.dir = require "cnn.rundir".open(checked.name, options.out or saved and saved.dir)
+  return run
+end
+
+-- ------------------------------------------------------------------------------------- evaluation
+
+-- Loss and accuracy over all images of a split, in prediction mode.
+function train.evaluate(net, split, options)
+  local loss, acc = meter.mean(), meter.mean()
+  local criterion = cnn.nn.CrossEntropyLoss()
+  local training = net.training
+  net:eval()
+  local iterate, state = split:batches(options)
+  local x, y = iterate(state)
+  while x do
+    local count = y:numel()
+    local l, right = cnn.step(function()
+      return cnn.no_grad(function()
+        local out = net(x)
+        return criterion(out, y), out:argmax(2):eq(y:view(-1, 1)):sum()
+      end)
+    end)
+    loss:add(l:item(), count)
+    acc:add(right:item() / count, count)
+    for _, tensor in ipairs { l, right, x, y } do give_back(tensor) end
+    x, y = iterate(state)
+  end
+  if training then net:train() end
+  return loss:value(), acc:value()
+end
+
+-- ------------------------------------------------------------------------------------------ a step
+
+-- Forward and backward as one recording; loss and the number of right answers.
+function train.gradients(net, criterion, optimizer, x, y, before)
+  return cnn.step(function()
+    optimizer:zero_grad()
+    if before then x, y = before(x, y) end
+    local out = net(x)
+    local loss = criterion(out, y)
+    loss:backward()
+    return loss, out:argmax(2):eq(y:view(-1, 1)):sum()
+  end)
+end
+
+function train.update(optimizer)
+  cnn.step(function() optimizer:step() end)
+end
+
+-- What is done to a batch inside the step: the buffers are remembered, the pictures augmented.
+local function before_step(run)
+  local augment = run.train.augment
+  return function(x, y)
+    for _, pair in ipairs(run.guarded) do pair.shadow:copy(pair.buffer) end
+    if not augment then return x, y end
+    math.randomseed(run.seed * 2 ^ 20 + run.steps)
+    local new_x, new_y = augment(x, y)
+    if not cnn.is_tensor(new_x) then fail.run "train.augment has to return x, y" end
+    return new_x, new_y or y
+  end
+end
+
+local function restore_buffers(run)
+  cnn.no_grad(function()
+    for _, pair in ipairs(run.guarded) do pair.buffer:copy(pair.shadow) end
+  end)
+end
+
+local function diverged(run, loss, x, y)
+  restore_buffers(run)
+  local where = finite.explain(run.net, x, function()
+    C.cnn_rng_step(run.steps + 1)
+    if run.train.augment then
+      math.randomseed(run.seed * 2 ^ 20 + run.steps)
+      x, y = run.train.augment(x, y)
+    end
+    return run.criterion(run.net(x), y)
+  end)
+  restore_buffers(run)
+  fail.run("the loss is %s at step %d (epoch %d) with lr %g: %s; the weights before that step are "
+    .. "in %s", loss ~= loss and "not a number" or "infinite", run.steps + 1, run.epoch,
+    run.optimizer.lr, where, run.dir:file "last.safetensors")
+end
+
+-- From `guard.hold` on the step is counted as a whole or, with the weights, not at all.
+function Run:step(x, y)
+  local count = y:numel()
+  self.steps_watch:start()
+  self.optimizer:schedule(self.epoch - 1 + self.batches / self.total)
+  C.cnn_rng_step(self.steps + 1)
+  self.in_step = true
+  local loss, right = train.gradients(self.net, self.criterion, self.optimizer.inner, x, y,
+    self.before)
+  local value, hits = loss:item(), right:item()
+  if value - value ~= 0 then diverged(self, value, x, y) end
+  guard.hold(true)
+  train.update(self.optimizer.inner)
+  self.in_step = false
+  self.loss:add(value, count)
+  self.acc:add(hits / count, count)
+  self.batches, self.steps = self.batches + 1, self.steps + 1
+  self.trained, self.epoch_images = self.trained + count, self.epoch_images + count
+  self.steps_watch:stop()
+  for _, tensor in ipairs { loss, right } do give_back(tensor) end
+  guard.hold(false)
+end
+
+-- --------------------------------------------------------------------------------------- an epoch
+
+local function live(run)
+  local rate = run.trained / math.max(run.steps_watch:seconds(), 1e-9)
+  run.progress:live {
+    epoch = run.epoch, epochs = run.train.epochs, done = run.batches, total = run.total,
+    loss = run.loss:value(), acc = run.acc:value(), rate = rate, images = run.data.train:count(),
+  }
+end
+
+-- The book's curves: five points an epoch, and one where it ends.
+local function add_point(run)
+  local every = math.max(1, math.floor(run.total / POINTS_AN_EPOCH))
+  if run.batches % every == 0 or run.batches == run.total then
+    table.insert(run.points, {
+      epoch = run.epoch - 1 + run.batches / run.total, train_loss = run.loss:value(),
+      train_acc = run.acc:value(),
+    })
+  end
+end
+
+local function row_of(run, epoch, test_acc)
+  local seconds = run.epoch_watch:seconds()
+  return {
+    epoch = epoch, train_loss = run.loss:value(), train_acc = run.acc:value(), test_acc = test_acc,
+    lr = run.optimizer.lr, seconds = seconds,
+    examples_per_s = run.epoch_images
+      / math.max(run.steps_watch:seconds() - run.steps_before, 1e-9),
+    peak_mb = tonumber(C.cnn_peak_rss()) / 2 ^ 20,
+  }
+end
+
+local function draw(run)
+  local ok, why = run.dir:draw_curves(run.points, run.recipe.name, run.train.epochs)
+  run.drawn = C.cnn_seconds()
+  if not ok and not run.warned then
+    run.warned = true
+    run.progress:clear()
+    io.stderr:write("cnnlua: no curves.png: ", why, "\n")
+  end
+end
+
+local function finish_epoch(run)
+  local _, test_acc = train.evaluate(run.net, run.data.test, { batch = run.train.batch })
+  guard.hold(true)
+  local row = row_of(run, run.epoch, test_acc)
+  table.insert(run.rows, row)
+  local last = run.points[#run.points]
+  last.test_acc = test_acc
+  run.last = { loss = row.train_loss, train_acc = row.train_acc, test_acc = test_acc }
+  local better = not run.best or test_acc > run.best.test_acc
+  if better then run.best = { test_acc = test_acc, epoch = run.epoch } end
+  run.progress:epoch(row, run.train.epochs)
+  run.epoch, run.batches, run.epoch_images = run.epoch + 1, 0, 0
+  run.loss:reset()
+  run.acc:reset()
+  if better then saved_run.write(run, "best.safetensors") end
+  saved_run.write(run, "last.safetensors")
+  run.dir:write_metrics(run.rows)
+  if run.epoch > run.train.epochs or C.cnn_seconds() - run.drawn > DRAW_SECONDS then draw(run) end
+  guard.hold(false)
+end
+
+local function run_epoch(run)
+  run.net:train()
+  run.epoch_watch = meter.watch(run.epoch_seconds)
+  run.epoch_watch:start()
+  run.steps_before = run.steps_watch:seconds() - (run.epoch_step_seconds or 0)
+  run.epoch_seconds, run.epoch_step_seconds = nil, nil
+  local iterate, state = run.data.train:batches {
+    batch = run.train.batch, epoch = run.epoch, skip = run.batches,
+  }
+  local x, y = iterate(state)
+  while x do
+    run:step(x, y)
+    give_back(x)
+    give_back(y)
+    add_point(run)
+    live(run)
+    x, y = iterate(state)
+  end
+  finish_epoch(run)
+end
+
+-- --------------------------------------------------------------------------------------- the whole
+
+local function result_of(run)
+  local last, seconds = run.last, run.watch:seconds()
+  return {
+    name = run.recipe.name, loss = last.loss, train_acc = last.train_acc, test_acc = last.test_acc,
+    best_test_acc = run.best.test_acc, best_epoch = run.best.epoch, device = run.device,
+    examples_per_s = run.trained / math.max(run.steps_watch:seconds(), 1e-9),
+    end_to_end_examples_per_s = run.trained / math.max(seconds, 1e-9), seconds = seconds,
+    epochs = run.epoch - 1, steps = run.steps, batch = run.train.batch, lr = run.optimizer.lr,
+    seed = run.seed, threads = C.cnn_threads(), parameters = run.parameters, macs = run.macs,
+    peak_mb = tonumber(C.cnn_peak_rss()) / 2 ^ 20, out = run.dir.path,
+  }
+end
+
+-- After a failure: the net as it was after its last whole step, and on disk what is known so far.
+local function rescue(run)
+  if run.in_step then restore_buffers(run) end
+  run.progress:clear()
+  if run.batches > 0 then
+    local row = row_of(run, run.epoch - 1 + run.batches / run.total)
+    run.dir:write_metrics { unpack(run.rows), row }
+  end
+  if not finite.first(run.net:named_parameters()) then
+    saved_run.write(run, "last.safetensors")
+  end
+  draw(run)
+end
+
+local function header(run)
+  local data, input = run.data, run.recipe.input
+  local split = data.train
+  local stored = ("%dx%d"):format(unpack(split.stored))
+  local size = ("%dx%d"):format(input[2], input[3])
+  run.progress:header {
+    name = run.recipe.name, parameters = run.parameters, macs = run.macs,
+    input = ("%dx%s"):format(input[1], size), device = run.device, cpu = ffi.string(C.cnn_cpu()),
+    kernels = ffi.string(C.cnn_kernels()), threads = C.cnn_threads(), precision = run.precision,
+    data = data.name, data_dir = data.dir, train_images = split:count(),
+    test_images = data.test:count(),
+    resized = stored == size and " of " .. stored or (" of %s resized to %s"):format(stored, size),
+    optimizer = run.optimizer.name, lr = run.optimizer.lr, batch = run.train.batch,
+    epochs = run.train.epochs, seed = run.seed, out = run.dir.path, resumed = run.resumed,
+  }
+end
+
+local function work(run)
+  while run.epoch <= run.train.epochs do run_epoch(run) end
+end
+
+local function start(value, options)
+  C.cnn_reset_rss()
+  local checked = require "cnn.recipe".check(value, options)
+  local run = new_run(checked, options)
+  run.criterion = cnn.nn.CrossEntropyLoss()
+  run.before = before_step(run)
+  run.progress = require "cnn.progress"(options.json and "json" or options.quiet and "quiet" or nil)
+  run.drawn = C.cnn_seconds()
+  run.steps_before = 0
+  header(run)
+  return run
+end
+
+local function call(_, value, options)
+  options = require "cnn.argument".options("cnn.train", options, {
+    "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
+    "out", "resume", "quiet", "json", "set", "file",
+  })
+  local run = start(value, options)
+  local ok, why = guard.call(work, run)
+  if not ok then
+    local saved, problem = pcall(rescue, run)
+    if not saved and not tostring(why):find(tostring(problem), 1, true) then
+      why = ("%s; and what was reached could not be saved: %s"):format(fail.line(why),
+        fail.line(problem))
+    end
+    error(why, 0)
+  end
+  guard.hold(false)
+  local result = result_of(run)
+  run.progress:close(result)
+  return result
+end
+
+return setmetatable(train, { __call = call })
