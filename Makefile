@@ -99,8 +99,9 @@ test: all
 asan_flags = -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=undefined
 asan:
-	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 $(MAKE) --no-print-directory \
-		B=build/asan OPT=-O1 CFLAGS='$(asan_flags)' LUA='build/asan/cnnlua' test
+	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(MAKE) --no-print-directory B=build/asan OPT=-O1 CFLAGS='$(asan_flags)' \
+		LUA=build/asan/cnnlua test
 
 lint:
 	@CC='$(CC)' scripts/lint

@@ -207,46 +207,77 @@ static int go_on(void) {
     return 0;
 }
 
+/* A gradient from outside: of like's shape, with a value where like has one; f32 as all are. */
+static int check_given(const char *what, const cnn_tensor *like, const cnn_tensor *given) {
+    if (check_tensor("backward", what, given) < 0) return -1;
+    if (!tensor_same_shape(given, like))
+        return fail("backward: expected %s of shape %s, got %s", what, shape_text(like),
+                    shape_text(given));
+    if (like->storage && tensor_device(given) != tensor_device(like))
+        return fail("backward: expected %s on %s, got it on %s", what, cnn_device(like),
+                    cnn_device(given));
+    return 0;
+}
+
+/* The loss is a leaf: what it gets is a copy, added to what it has. */
+static int seed_leaf(cnn_tensor *leaf, cnn_tensor *seed) {
+    cnn_tensor *grad = leaf->grad ? cnn_add(leaf->grad, seed) : cnn_clone(seed);
+    if (!grad) return -1;
+    set_grad(&leaf->grad, grad);
+    grad->born = 0;
+    return 0;
+}
+
 int cnn_backward(cnn_tensor *loss, cnn_tensor *seed) {
     finish(); /* one that its caller gave up */
-    int mark = scope_begin(), rc = check_tensor("backward", "the loss", loss);
-    if (!rc && seed) rc = check_tensor("backward", "the seed", seed);
+    int mark = scope_begin(), was = cnn_set_grad_enabled(0);
+    int rc = check_tensor("backward", "the loss", loss);
+    if (!rc && tensor_device(loss) == DEV_META)
+        rc = fail("backward: a tensor on device meta has a shape (%s) but no value",
+                  shape_text(loss));
     if (!rc && !loss->requires_grad)
         rc = fail("backward: the loss does not depend on anything that requires a gradient");
     if (!rc && !seed && tensor_numel(loss) != 1)
         rc = fail("backward: expected a loss of one element, or a seed of its shape, got %s",
                   shape_text(loss));
-    if (!rc && seed && !tensor_same_shape(seed, loss))
-        rc = fail("backward: expected a seed of shape %s, got %s", shape_text(loss),
-                  shape_text(seed));
+    if (!rc && seed) rc = check_given("the seed", loss, seed);
     if (!rc && !seed) seed = cnn_full(loss->size, loss->nd, 1, "f32", cnn_device(loss));
-    if (!rc && !seed) rc = -1;
-    if (!rc && !loss->entry) set_grad(&loss->grad, seed);
+    if (!rc) rc = (seed = as_f32(seed)) ? 0 : -1;
+    if (!rc && !loss->entry) rc = seed_leaf(loss, seed);
     if (!rc && loss->entry && (rc = collect(loss->entry)) == 0)
         set_grad(&loss->entry->grad[loss->output], seed);
     scope_end(mark, 0);
+    cnn_set_grad_enabled(was);
     return rc ? stop() : go_on();
+}
+
+static int nothing_waits(void) {
+    return fail("backward: no op waits for its gradient (another backward was begun meanwhile)");
 }
 
 cnn_tensor *cnn_backward_dy(void) {
     int mark = scope_begin();
-    if (!run.waiting) return scope_end(mark, fail_null("backward: no op is waiting"));
+    if (!run.waiting) {
+        nothing_waits();
+        return scope_end(mark, 0);
+    }
     return scope_end(mark, tensor_alias(run.waiting->grad[0]));
 }
 
 int cnn_backward_give(int input, cnn_tensor *dx) {
-    error_clear();
-    if (!run.waiting) return fail("backward: no op is waiting");
-    if (input < 1 || input > run.given_n)
-        return fail("backward: expected an input from 1 to %d, got %d", run.given_n, input);
-    if (dx && check_tensor("backward", "a gradient", dx) < 0) return -1;
-    set_grad(&run.given[input - 1], dx);
-    return 0;
+    int mark = scope_begin(), rc = run.waiting ? 0 : nothing_waits();
+    if (!rc && (input < 1 || input > run.given_n))
+        rc = fail("backward: expected an input from 1 to %d, got %d", run.given_n, input);
+    if (!rc && dx) rc = check_given("a gradient", run.waiting->in[input - 1], dx);
+    if (!rc && dx) rc = (dx = as_f32(dx)) ? 0 : -1;
+    if (!rc) set_grad(&run.given[input - 1], dx);
+    scope_end(mark, 0);
+    return rc;
 }
 
 int cnn_backward_resume(void) {
     error_clear();
-    return run.waiting ? go_on() : fail("backward: no op is waiting");
+    return run.waiting ? go_on() : nothing_waits();
 }
 
 /* --------------------------------------------------------------------------------------- leaves */
@@ -256,6 +287,8 @@ int cnn_requires_grad(const cnn_tensor *x) { return x->requires_grad; }
 int cnn_set_requires_grad(cnn_tensor *x, int on) {
     error_clear();
     if (check_tensor("requires_grad", "x", x) < 0) return -1;
+    /* What is pending was recorded with x as it is. */
+    if (x->requires_grad != (on != 0) && tape_flush() < 0) return -1;
     if (x->entry)
         return fail("requires_grad: expected a leaf, got the result of %s; detach it first",
                     x->origin);
@@ -276,6 +309,8 @@ int cnn_set_grad(cnn_tensor *x, cnn_tensor *grad) {
     if (grad && check_tensor("grad", "the gradient", grad) < 0) rc = -1;
     if (!rc && grad && !tensor_same_shape(grad, x))
         rc = fail("grad: expected shape %s, got %s", shape_text(x), shape_text(grad));
+    if (!rc && grad && x->storage && tensor_device(grad) != tensor_device(x))
+        rc = fail("grad: expected a gradient on %s, got it on %s", cnn_device(x), cnn_device(grad));
     if (!rc) set_grad(&x->grad, grad ? tensor_alias(grad) : 0);
     scope_end(mark, 0);
     return rc;

@@ -22,22 +22,23 @@ typedef struct cnn_tensor cnn_tensor;
 /* ------------------------------------------------------------------------------ the engine */
 
 const char *cnn_version(void);
-const char *cnn_header(void);            /* the text of this file */
-const char *cnn_error(void);             /* why the last call failed, one line */
-int cnn_set_threads(int n);              /* 0: one for each CPU */
+const char *cnn_header(void); /* the text of this file */
+const char *cnn_error(void);  /* why the last call failed, one line */
+int cnn_set_threads(int n);   /* 0: one for each CPU */
 int cnn_threads(void);
 int cnn_use_kernels(const char *variant); /* "generic" "blas" "avx2" "avx512"; NULL: the best */
-const char *cnn_kernels(void);           /* the variant in force */
-const char *cnn_cpu(void);               /* the CPU's name and instruction sets */
-void cnn_interrupt(int on);              /* 1: running and recorded ops fail with "interrupted" */
+const char *cnn_kernels(void);            /* the variant in force */
+const char *cnn_cpu(void);                /* the CPU's name and instruction sets */
+void cnn_interrupt(int on);               /* 1: running and recorded ops fail with "interrupted" */
 int cnn_interrupted(void);
-int64_t cnn_bytes_alive(void);           /* held by tensors */
-int64_t cnn_bytes_peak(void);            /* the most since cnn_reset_peak */
+int64_t cnn_bytes_alive(void); /* held by tensors */
+int64_t cnn_bytes_peak(void);  /* the most since cnn_reset_peak */
 void cnn_reset_peak(void);
 
 /* ------------------------------------------------------------------------ random numbers
  * Philox4x32-10 keyed by the seed; every random op takes the next stream. cnn_rng_step(k) sets the
- * stream to the first one of step k (k >= 1), so that a resumed run draws what the first one did. */
+ * stream to the first one of step k (k >= 1), so that a resumed run draws what the first one did.
+ */
 void cnn_manual_seed(uint64_t seed);
 uint64_t cnn_seed(void);
 void cnn_rng_step(int64_t step);
@@ -122,19 +123,20 @@ cnn_tensor *cnn_ge(cnn_tensor *a, cnn_tensor *b);      /* 1 where a >= b, else 0
 cnn_tensor *cnn_where(cnn_tensor *cond, cnn_tensor *a, cnn_tensor *b); /* cond != 0 ? a : b */
 
 /* one input, any shape */
-cnn_tensor *cnn_neg(cnn_tensor *x);     /* -x */
-cnn_tensor *cnn_exp(cnn_tensor *x);     /* e^x */
-cnn_tensor *cnn_log(cnn_tensor *x);     /* ln x */
-cnn_tensor *cnn_sqrt(cnn_tensor *x);    /* sqrt x */
-cnn_tensor *cnn_abs(cnn_tensor *x);     /* |x| */
-cnn_tensor *cnn_sign(cnn_tensor *x);    /* -1, 0 or 1; its gradient is 0 */
-cnn_tensor *cnn_tanh(cnn_tensor *x);    /* tanh x */
-cnn_tensor *cnn_sigmoid(cnn_tensor *x); /* 1 / (1 + e^-x) */
-cnn_tensor *cnn_relu(cnn_tensor *x);    /* max(x, 0) */
+cnn_tensor *cnn_neg(cnn_tensor *x);                      /* -x */
+cnn_tensor *cnn_exp(cnn_tensor *x);                      /* e^x */
+cnn_tensor *cnn_log(cnn_tensor *x);                      /* ln x */
+cnn_tensor *cnn_sqrt(cnn_tensor *x);                     /* sqrt x */
+cnn_tensor *cnn_abs(cnn_tensor *x);                      /* |x| */
+cnn_tensor *cnn_sign(cnn_tensor *x);                     /* -1, 0 or 1; its gradient is 0 */
+cnn_tensor *cnn_tanh(cnn_tensor *x);                     /* tanh x */
+cnn_tensor *cnn_sigmoid(cnn_tensor *x);                  /* 1 / (1 + e^-x) */
+cnn_tensor *cnn_relu(cnn_tensor *x);                     /* max(x, 0) */
 cnn_tensor *cnn_leaky_relu(cnn_tensor *x, double slope); /* x > 0 ? x : slope * x */
-cnn_tensor *cnn_gelu(cnn_tensor *x);    /* x * Phi(x), Phi the normal distribution (erf form) */
-cnn_tensor *cnn_silu(cnn_tensor *x);    /* x * sigmoid(x) */
-cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi); /* min(max(x, lo), hi) */
+cnn_tensor *cnn_gelu(cnn_tensor *x); /* x * Phi(x), Phi the normal distribution (erf form) */
+cnn_tensor *cnn_silu(cnn_tensor *x); /* x * sigmoid(x) */
+/* clamp: min(max(x, lo), hi); no gradient at the bounds and beyond */
+cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi);
 cnn_tensor *cnn_affine(cnn_tensor *x, double scale, double shift); /* scale * x + shift */
 
 /* reductions over `axes` (none: all); the reduced axes stay, with size 1; over all: no axis left */
@@ -147,10 +149,10 @@ cnn_tensor *cnn_norm(cnn_tensor *x, const int *axes, int n); /* sqrt(sum x^2) */
 cnn_tensor *cnn_argmax(cnn_tensor *x, int axis); /* i32, from 1, the first of equals; axis stays */
 
 /* losses and softmax */
-cnn_tensor *cnn_softmax(cnn_tensor *x, int axis);     /* e^x / sum e^x along axis */
-cnn_tensor *cnn_log_softmax(cnn_tensor *x, int axis); /* x - ln sum e^x along axis */
+cnn_tensor *cnn_softmax(cnn_tensor *x, int axis);                /* e^x / sum e^x along axis */
+cnn_tensor *cnn_log_softmax(cnn_tensor *x, int axis);            /* x - ln sum e^x along axis */
 cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label); /* NxC, N labels 1..C -> mean */
-cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);    /* mean (a - b)^2 */
+cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);               /* mean (a - b)^2 */
 
 /* products */
 cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b); /* ...xMxK, ...xKxN -> ...xMxN */
@@ -158,14 +160,14 @@ cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b); /* ...xMxK, ...xKxN -> ...
 cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b);
 
 /* views (they share the memory where the strides allow it) and copies */
-cnn_tensor *cnn_view(cnn_tensor *x, const int64_t *sizes, int n); /* one size may be -1 */
+cnn_tensor *cnn_view(cnn_tensor *x, const int64_t *sizes, int n);    /* one size may be -1 */
 cnn_tensor *cnn_reshape(cnn_tensor *x, const int64_t *sizes, int n); /* the same as view */
 cnn_tensor *cnn_transpose(cnn_tensor *x, int axis1, int axis2);
 cnn_tensor *cnn_permute(cnn_tensor *x, const int *axes, int n); /* y's axis i is x's axes[i] */
 cnn_tensor *cnn_narrow(cnn_tensor *x, int axis, int64_t start, int64_t length);
-cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index); /* the axis goes */
+cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index);     /* the axis goes */
 cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n); /* -1 keeps a size */
-cnn_tensor *cnn_squeeze(cnn_tensor *x, const int *axes, int n); /* none: every axis of size 1 */
+cnn_tensor *cnn_squeeze(cnn_tensor *x, const int *axes, int n);     /* none: every axis of size 1 */
 cnn_tensor *cnn_unsqueeze(cnn_tensor *x, int axis);
 cnn_tensor *cnn_cat(cnn_tensor *const *list, int n, int axis);
 cnn_tensor *cnn_stack(cnn_tensor *const *list, int n, int axis);
@@ -205,8 +207,8 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p); /* 0 with probability p, else 
  * shape. sgd: velocity NULL without momentum. `first`: no velocity yet. step counts from 1. */
 int cnn_sgd(cnn_tensor *param, cnn_tensor *velocity, double lr, double momentum,
             double weight_decay, int nesterov, int first);
-int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1,
-             double beta2, double eps, double weight_decay, int decoupled, int64_t step);
+int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1, double beta2,
+             double eps, double weight_decay, int decoupled, int64_t step);
 
 /* ===================================================================== data, files, pictures */
 
@@ -243,8 +245,8 @@ int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x);
 int cnn_file_write(const char *file, const char *text, int64_t length);
 int64_t cnn_file_size(const char *file); /* -1 and an error when it cannot be opened */
 
-double cnn_seconds(void);          /* a clock that only goes forward */
-int64_t cnn_peak_rss(void);        /* bytes, of this process */
-void cnn_reset_rss(void);          /* starts a new peak where the system can */
+double cnn_seconds(void);   /* a clock that only goes forward */
+int64_t cnn_peak_rss(void); /* bytes, of this process */
+void cnn_reset_rss(void);   /* starts a new peak where the system can */
 
 #endif

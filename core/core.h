@@ -103,6 +103,8 @@ extern const int dtype_bytes[DT_COUNT];
 /* The kernels of a device. */
 const k_table *kernels_of(cnn_dev device);
 
+/* The elements of a shape; -1 when a product of its sizes, the 0s left out, does not fit. */
+int64_t sizes_count(const int64_t *size, int nd);
 /* A new tensor with a storage of its own, dense in row-major order; refs 1. */
 cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device);
 /* The same with N C H W sizes stored as N H W C. nd must be 4. */

@@ -42,14 +42,17 @@ static int idx_header(inflate_file *s, const char *file, const char *what, int a
 }
 
 static int idx_values(inflate_file *s, const char *file, const char *what, int axes, idx *x) {
-    int64_t bytes = 1; /* below 2^96: it may not fit */
+    int64_t bytes = 1, head = 4 + 4 * axes, most = inflate_most(s);
+    int huge = 0;
     for (int i = 0; i < axes; i++)
-        if (__builtin_mul_overflow(bytes, x->size[i], &bytes)) bytes = INT64_MAX;
+        if (__builtin_mul_overflow(bytes, x->size[i], &bytes)) bytes = INT64_MAX, huge = 1;
     const char *sizes = sizes_text(x->size, axes);
     if (bytes == 0) return fail("%s: expected %s, got none (%s)", file, what, sizes);
-    if (bytes > inflate_most(s))
-        return fail("%s: expected %s bytes of %s by its header, the file can hold at most %lld",
-                    file, sizes, what, (long long)inflate_most(s));
+    if (bytes > most - head)
+        return fail("%s: expected %s%lld bytes of %s (%s) after a header of %lld, "
+                    "the file has at most %lld",
+                    file, huge ? "over " : "", (long long)bytes, what, sizes, (long long)head,
+                    (long long)most);
     x->values = malloc((size_t)bytes);
     if (!x->values) return fail("%s: out of memory for %s bytes", file, sizes);
     int64_t got = inflate_read(s, x->values, bytes);

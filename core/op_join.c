@@ -56,7 +56,8 @@ static int cat_size(const char *op, cnn_tensor *const *list, int n, int a, int64
         if (!same)
             return fail("%s: expected tensors that differ in axis %d only, got %s and %s", op,
                         a + 1, shape_text(list[0]), shape_text(list[i]));
-        size[a] += list[i]->size[a];
+        if (__builtin_add_overflow(size[a], list[i]->size[a], &size[a]))
+            return fail("%s: expected sizes along axis %d whose sum fits", op, a + 1);
     }
     return 0;
 }
@@ -224,6 +225,8 @@ int cnn_copy(cnn_tensor *x, cnn_tensor *from) {
     int scope = scope_begin();
     int rc = check_writable("copy", x);
     if (!rc) rc = check_tensor("copy", "the source", from);
+    if (!rc && tensor_device(from) == DEV_META && tensor_device(x) != DEV_META)
+        rc = fail("copy: a tensor on device meta has a shape (%s) but no value", shape_text(from));
     if (!rc && !stretches(from, x))
         rc = fail("copy: expected a source that stretches to %s, got %s", shape_text(x),
                   shape_text(from));

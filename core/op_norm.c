@@ -152,7 +152,7 @@ static int check_batch_norm(const cnn_tensor *x, const cnn_tensor *gamma, const 
                             const cnn_tensor *mean, const cnn_tensor *var, int training,
                             double momentum, double eps, norm_attr *a) {
     static const char op[] = "batch_norm";
-    int64_t pixels;
+    int64_t pixels = 0;
     if (check_pixels(op, x, &pixels)) return -1;
     int64_t c = x->size[1], rows = x->size[0] * pixels;
     if (check_affine(op, x, gamma, beta, &c, 1, eps) || check_sizes(op, x, "mean", mean, &c, 1) ||
@@ -269,7 +269,7 @@ static cnn_tensor *normalize(const cnn_op *op, cnn_tensor *x, cnn_tensor *gamma,
 cnn_tensor *cnn_group_norm(cnn_tensor *x, int groups, cnn_tensor *gamma, cnn_tensor *beta,
                            double eps) {
     int scope = scope_begin();
-    int64_t pixels;
+    int64_t pixels = 0;
     if (check_pixels("group_norm", x, &pixels) ||
         check_affine("group_norm", x, gamma, beta, x->size + 1, 1, eps))
         return scope_end(scope, 0);

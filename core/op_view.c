@@ -213,6 +213,8 @@ static cnn_tensor *reshape(const char *op, cnn_tensor *x, const int64_t *sizes, 
     if (open >= 0 ? known * size[open] != count || known == 0 : known != count)
         return fail_null("%s: expected sizes for the %lld elements of %s, got %s", op,
                          (long long)count, shape_text(x), sizes_text(sizes, n));
+    if (sizes_count(size, n) < 0)
+        return fail_null("%s: expected sizes whose product fits, got %s", op, sizes_text(size, n));
     if (view_strides(x, size, n, stride) < 0) {
         if (!(x = as_dense(x))) return 0;
         view_strides(x, size, n, stride);
@@ -359,6 +361,9 @@ cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n) {
             return scope_end(scope, fail_null("expand: expected sizes that %s stretches to, got %s",
                                               shape_text(x), sizes_text(sizes, n)));
     }
+    if (sizes_count(size, n) < 0)
+        return scope_end(scope, fail_null("expand: expected sizes whose product fits, got %s",
+                                          sizes_text(size, n)));
     return scope_end(scope, view_of(&op_expand, x, size, n, stride, 0, 0, 0));
 }
 

@@ -172,6 +172,13 @@ void *entry_scratch(cnn_entry *e, int64_t bytes) {
     return scratch = memory_take(bytes);
 }
 
+/* What e would have made has no value; what it would have changed keeps the old one. A view (no
+ * run) makes none: its storage is its input's, a parameter's perhaps. */
+static void entry_lose(cnn_entry *e) {
+    if (!e->op->run || e->writes_in_place) return;
+    for (int i = 0; i < e->n_out; i++) e->out[i]->storage->lost = 1;
+}
+
 static int entry_run(cnn_entry *e) {
     int rc = 0;
     for (int i = 0; i < e->n_in && !rc; i++)
@@ -182,8 +189,7 @@ static int entry_run(cnn_entry *e) {
     scratch = 0;
     e->ran = 1;
     ops_run++;
-    if (rc)
-        for (int i = 0; i < e->n_out; i++) e->out[i]->storage->lost = 1;
+    if (rc) entry_lose(e);
     entry_settle(e);
     return rc;
 }
@@ -196,13 +202,10 @@ static cnn_entry *pending_pop(void) {
     return e;
 }
 
-/* Everything pending is forgotten. What it would have made has no value; what it would have
- * changed in place keeps its old one. */
 static void pending_forget(void) {
     while (first_pending) {
         cnn_entry *e = pending_pop();
-        for (int i = 0; i < e->n_out; i++)
-            if (!e->writes_in_place) e->out[i]->storage->lost = 1;
+        entry_lose(e);
         e->ran = 1;
         entry_settle(e);
         entry_release(e);

@@ -105,12 +105,23 @@ static cnn_tensor *tensor_blank(void) {
     return x;
 }
 
+int64_t sizes_count(const int64_t *size, int nd) {
+    int64_t span = 1;
+    int empty = 0;
+    for (int i = 0; i < nd; i++) {
+        if (size[i] < 0) return -1;
+        if (size[i] == 0)
+            empty = 1;
+        else if (__builtin_mul_overflow(span, size[i], &span) || span > INT64_MAX / 8)
+            return -1;
+    }
+    return empty ? 0 : span;
+}
+
 cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device) {
-    int64_t count = 1;
-    for (int i = 0; i < nd; i++)
-        if (size[i] < 0 || __builtin_mul_overflow(count, size[i], &count) || count > INT64_MAX / 8)
-            return fail_null("tensor: expected sizes whose product fits, got %s",
-                             sizes_text(size, nd));
+    int64_t count = sizes_count(size, nd);
+    if (count < 0)
+        return fail_null("tensor: expected sizes whose product fits, got %s", sizes_text(size, nd));
     cnn_storage *s = storage_new(count, dtype, device);
     cnn_tensor *x = s ? tensor_blank() : 0;
     if (!x) {

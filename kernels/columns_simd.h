@@ -21,8 +21,9 @@ enum {
     COLUMNS = 512,        /* of a panel: its sums stay in the L1 cache */
     SLICES = 16,          /* at most */
     SLICE_SIZE = 1 << 14, /* elements, at least */
-    BLOCK = 64,           /* rows added up in float */
-    ROWS = 8              /* rows added up in a register */
+    BLOCK = 64,           /* numbers added up in float */
+    ROWS = 16,            /* rows added up in registers, unless a whole row fits in them */
+    WIDE = 4              /* vectors side by side */
 };
 
 enum fold { SUM, MOMENTS, DOT };
@@ -45,25 +46,42 @@ typedef struct {
     int64_t rows;
 } totals;
 
-/* Adds a few rows of a block to float sums: u to s and u v to q, with v = x - shift and u = v or
- * dy. */
+/* Adds rows of a block to float sums: u to s and u v to q, with v = x - shift and u = v or dy. It
+ * takes vecs * LANES columns, of which the first n are real where vecs is 1. */
+__attribute__((always_inline)) static inline void
+add_columns(enum fold fold, int vecs, int64_t n, int64_t rows, const float *x, int64_t ldx,
+            const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
+    vec sum[WIDE], square[WIDE], around[WIDE];
+    for (int k = 0; k < vecs; k++) {
+        sum[k] = vec_load(s + k * LANES);
+        square[k] = vec_load(q + k * LANES);
+        if (fold != SUM) around[k] = vec_load_upto(shift + k * LANES, n);
+    }
+    for (int64_t r = 0; r < rows; r++, x += ldx) {
+        for (int k = 0; k < vecs; k++) {
+            vec v = vec_load_upto(x + k * LANES, n);
+            vec_prefetch(x + (vecs + k) * LANES); /* the columns that follow */
+            if (fold == DOT) vec_prefetch(dy + r * ldy + (vecs + k) * LANES);
+            if (fold != SUM) v = v - around[k];
+            vec u = fold == DOT ? vec_load_upto(dy + r * ldy + k * LANES, n) : v;
+            sum[k] = sum[k] + u;
+            if (fold != SUM) square[k] = vec_fma(u, v, square[k]);
+        }
+    }
+    for (int k = 0; k < vecs; k++) {
+        vec_store(s + k * LANES, sum[k]);
+        if (fold != SUM) vec_store(q + k * LANES, square[k]);
+    }
+}
+
 __attribute__((always_inline)) static inline void
 add_rows(enum fold fold, int64_t columns, int64_t rows, const float *x, int64_t ldx,
          const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
-    for (int64_t c = 0; c < columns; c += LANES) {
-        int64_t n = columns - c;
-        vec sum = vec_load(s + c), square = vec_load(q + c);
-        vec around = fold == SUM ? vec_set(0) : vec_load_upto(shift + c, n);
-        for (int64_t r = 0; r < rows; r++) {
-            vec v = vec_load_upto(x + r * ldx + c, n);
-            if (fold != SUM) v = v - around;
-            vec u = fold == DOT ? vec_load_upto(dy + r * ldy + c, n) : v;
-            sum = sum + u;
-            if (fold != SUM) square = vec_fma(u, v, square);
-        }
-        vec_store(s + c, sum);
-        if (fold != SUM) vec_store(q + c, square);
-    }
+    int64_t c = 0;
+    for (; c + WIDE * LANES <= columns; c += WIDE * LANES)
+        add_columns(fold, WIDE, LANES, rows, x + c, ldx, dy + c, ldy, shift + c, s + c, q + c);
+    for (; c < columns; c += LANES)
+        add_columns(fold, 1, columns - c, rows, x + c, ldx, dy + c, ldy, shift + c, s + c, q + c);
 }
 
 /* Merges moments: of t so far, and of `rows` more with this mean and sum of squares. */
@@ -78,52 +96,73 @@ static void merge_moments(totals *t, int64_t columns, int64_t rows, const double
     t->rows += rows;
 }
 
-/* Adds at most BLOCK rows, ldx apart. */
-static void add_block(const panel *m, totals *t, int64_t rows, const float *x, int64_t ldx,
-                      const float *dy) {
-    float s[COLUMNS], q[COLUMNS];
-    memset(s, 0, (m->columns + LANES - 1) / LANES * sizeof(vec));
-    memset(q, 0, (m->columns + LANES - 1) / LANES * sizeof(vec));
-    const float *shift = m->fold == MOMENTS ? x : m->shift;
-    for (int64_t r = 0; r < rows; r += ROWS) {
-        const float *xr = x + r * ldx, *dyr = dy ? dy + r * m->ldy : NULL;
-        int64_t n = k_min(ROWS, rows - r);
-        switch (m->fold) {
-        case SUM:
-            add_rows(SUM, m->columns, n, xr, ldx, NULL, 0, NULL, s, q);
-            break;
-        case MOMENTS:
-            add_rows(MOMENTS, m->columns, n, xr, ldx, NULL, 0, shift, s, q);
-            break;
-        case DOT:
-            add_rows(DOT, m->columns, n, xr, ldx, dyr, m->ldy, shift, s, q);
-            break;
-        }
+/* Memory is best read in its order: rows that fit the registers whole, others ROWS at a time. */
+static void add_matrix(enum fold fold, int64_t columns, int64_t rows, const float *x, int64_t ldx,
+                       const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
+    const int64_t step = columns <= WIDE * LANES ? rows : ROWS;
+    for (int64_t r = 0; r < rows; r += step, x += step * ldx, dy += step * ldy) {
+        int64_t n = k_min(step, rows - r);
+        if (fold == SUM) add_rows(SUM, columns, n, x, ldx, dy, ldy, shift, s, q);
+        if (fold == MOMENTS) add_rows(MOMENTS, columns, n, x, ldx, dy, ldy, shift, s, q);
+        if (fold == DOT) add_rows(DOT, columns, n, x, ldx, dy, ldy, shift, s, q);
+    }
+}
+
+/* How many rows are read as one: several where they are dense and one would not fill vectors. */
+static int64_t rows_joined(const panel *m, int64_t ldx) {
+    int64_t k = 1;
+    if (ldx != m->columns || (m->fold == DOT && ldx != m->ldy) || ldx > COLUMNS / LANES) return k;
+    while (m->columns * k % LANES) k *= 2;
+    return k;
+}
+
+/* Adds at most BLOCK rows, each of them `joined` rows, ldx apart. */
+static void add_block(const panel *m, totals *t, int64_t joined, int64_t rows, const float *x,
+                      int64_t ldx, const float *dy) {
+    float s[COLUMNS], q[COLUMNS], repeated[COLUMNS];
+    const int64_t columns = m->columns, wide = columns * joined, left = rows % joined;
+    const int64_t ldy = m->fold == DOT ? m->ldy : ldx;
+    const float *shift = m->fold == DOT ? m->shift : x;
+    memset(s, 0, (wide + LANES - 1) / LANES * sizeof(vec));
+    memset(q, 0, (wide + LANES - 1) / LANES * sizeof(vec));
+    if (joined > 1) {
+        for (int64_t c = 0; c < wide; c++) repeated[c] = shift[c % columns];
+        shift = repeated;
+    }
+    add_matrix(m->fold, wide, rows / joined, x, joined * ldx, dy, joined * ldy, shift, s, q);
+    if (left) {
+        int64_t done = rows - left;
+        add_matrix(m->fold, left * columns, 1, x + done * ldx, 0, dy + done * ldy, 0, shift, s, q);
+    }
+    for (int64_t c = columns; c < wide; c++) {
+        s[c % columns] += s[c];
+        q[c % columns] += q[c];
     }
     if (m->fold != MOMENTS) {
-        for (int64_t c = 0; c < m->columns; c++) t->s[c] += s[c];
-        for (int64_t c = 0; c < m->columns; c++) t->q[c] += q[c];
+        for (int64_t c = 0; c < columns; c++) t->s[c] += s[c];
+        for (int64_t c = 0; c < columns; c++) t->q[c] += q[c];
         return;
     }
     double mean[COLUMNS], square[COLUMNS];
-    for (int64_t c = 0; c < m->columns; c++) {
-        double d = s[c] / (double)rows;
+    for (int64_t c = 0; c < columns; c++) {
+        double d = s[c] / (double)rows, around = q[c] - d * s[c]; /* NaN stays */
         mean[c] = x[c] + d;
-        double around = q[c] - d * s[c]; /* NaN stays */
         square[c] = around < 0 ? 0 : around;
     }
-    merge_moments(t, m->columns, rows, mean, square);
+    merge_moments(t, columns, rows, mean, square);
 }
 
 /* Rows [begin, end) of a panel, counted over all its row dimensions. */
 static void add_range(const panel *m, totals *t, int64_t begin, int64_t end) {
     int last = m->nr - 1;
-    int64_t inner = m->rsize[last], ldx = m->rx[last];
-    memset(t, 0, sizeof *t);
+    int64_t inner = m->rsize[last], ldx = m->rx[last], joined = rows_joined(m, ldx);
+    t->rows = 0;
+    memset(t->s, 0, m->columns * sizeof *t->s);
+    memset(t->q, 0, m->columns * sizeof *t->q);
     for (int64_t r = begin, n; r < end; r += n) {
-        n = k_min(k_min(BLOCK, end - r), inner - r % inner);
+        n = k_min(k_min(BLOCK * joined, end - r), inner - r % inner);
         const float *x = m->x + k_offset(last, m->rsize, m->rx, r / inner) + r % inner * ldx;
-        add_block(m, t, n, x, ldx, m->dy ? m->dy + r * m->ldy : NULL);
+        add_block(m, t, joined, n, x, ldx, m->fold == DOT ? m->dy + r * m->ldy : x);
     }
 }
 
@@ -142,8 +181,8 @@ static void add_slices(void *ctx, int64_t begin, int64_t end) {
 /* The whole panel, in parallel slices; part[0] gets the result. */
 static void add_panel(const panel *m, totals part[SLICES]) {
     int64_t slices = k_min(SLICES, k_max(1, m->rows * m->columns / SLICE_SIZE));
-    slices_job j = {m, part, (m->rows + slices - 1) / slices};
-    slices = (m->rows + j.slice - 1) / j.slice;
+    slices_job j = {m, part, k_max(1, (m->rows + slices - 1) / slices)};
+    slices = k_max(1, (m->rows + j.slice - 1) / j.slice);
     k_parallel(slices, 1, add_slices, &j);
     for (int64_t i = 1; i < slices; i++) {
         if (m->fold == MOMENTS) {

@@ -1,190 +1,290 @@
 /* conv_tiles.h - convolution and its gradients as products of register tiles (tile.h), written
  * once for every vector width.
  *
- * All three directions see the source (x, or dy for the data gradient) through one `gather`: the
- * matrix of pixels by taps and channels that a convolution multiplies. It is never built whole; a
- * worker copies a block of it, some BLOCK_ROWS pixels by BLOCK_K columns, and multiplies that while
- * it lies in the second cache. The copy costs a load and a store a vector and is used by all
- * outputs, so it takes few percent of the time from 64 outputs on. A 1x1 convolution with stride 1
- * is not copied at all.
+ * No direction builds the im2col matrix. A tile is some pixels with the same taps, and a tap, or a
+ * line of taps, is one segment of its sum: the pixels of the tile, seen from the tap, lie at a
+ * constant stride. Taps that fall outside the picture are left out, or read zeros beside its lines.
+ * The pixels of a tile are
+ *   lines     neighbours in a line; the lines needed are copied once, with their zeros, unless they
+ *             need none. For wide pictures.
+ *   pictures  the same pixel of several pictures, copied so that these lie side by side. For small
+ *             pictures: no line fills a tile, and most of their taps fall outside.
+ *   matrix    any: a 1x1 convolution with stride 1 is a plain product.
  *
- * The data gradient is the same routine over dy with turned weights. With strides it falls into
- * sh * sw phases: dx pixels of one phase meet the same taps, each phase is a convolution with
- * stride 1, and no zeros are multiplied.
+ * The data gradient is the same over dy with turned weights. With strides it falls into sh * sw
+ * phases: dx pixels of one phase meet the same taps, and no zeros are multiplied.
  *
- * Surprising: the weight gradient needs no transposing, its tiles broadcast dy down its columns. */
+ * Surprising: nothing is transposed for the weight gradient. Its tiles are outputs by channels, its
+ * steps are pixels, and its segments are lines. */
 #ifndef CNN_CONV_TILES_H
 #define CNN_CONV_TILES_H
 
 #include "tile.h"
 
 enum {
-    BLOCK_ROWS = 84,   /* pixels a block: 6 tiles of 14, 14 of 6 */
-    BLOCK_K = 256,     /* columns a block: a tile's rows and a panel fill the first cache */
-    GRAD_ROWS = 128,   /* pixels a block of the weight gradient */
-    GRAD_COLS = 768,   /* columns of dw a task of the weight gradient at most */
+    BLOCK_PIXELS = 168, /* of a block, about: 12 tiles of 14, 28 of 6 */
+    PICTURES = 14 / TILE_ROWS * TILE_ROWS,
+    SMALL = 8,         /* lines up to here are short: pictures side by side, if there are as many */
+    SEGMENTS = 64,     /* of a tile; the rest is added by another tile */
+    GRAD_PIXELS = 128, /* of a block of the weight gradient, about: dy and x stay in the caches */
     TASKS = 32,        /* wanted at least, for any number of threads to share */
-    PARTIAL = 2 << 20, /* floats of partial sums of dw at most */
+    PARTIAL = 2 << 20  /* floats of partial sums of dw at most */
 };
 
-/* --------------------------------------------------------------------------------- the gather
- * Source position of output `i` and tap `t` along an axis: base + i * stride + t * step. */
+/* --------------------------------------------------------------------------------- the source
+ * x, or dy for the data gradient. Along an axis output i and tap t meet at pixel
+ * base + i * stride + t * step, step > 0. */
 typedef struct {
     int64_t size, out, taps, base, stride, step;
 } axis;
 
-/* Rows: the n * y.out * x.out pixels. Columns: y.taps * x.taps taps of c channels. */
 typedef struct {
     const float *from; /* n pictures of y.size * x.size pixels, row stride ld */
-    int64_t ld, c;
+    int64_t n, ld, c;  /* c channels of a group */
     axis y, x;
-} gather;
+} source;
 
-static int64_t gather_cols(const gather *g) { return g->y.taps * g->x.taps * g->c; }
+typedef struct {
+    int64_t begin, end;
+} range;
 
-/* Does row r of the gather lie at from + r * ld already? */
-static int gather_in_place(const gather *g) {
-    return g->y.taps * g->x.taps == 1 && g->y.base == 0 && g->x.base == 0 && g->y.stride == 1 &&
-           g->x.stride == 1 && g->y.out == g->y.size && g->x.out == g->x.size;
+static int64_t size_of(range r) { return r.end - r.begin; }
+
+/* The taps that find a pixel for output i. */
+static range taps_inside(const axis *a, int64_t i) {
+    int64_t first = a->base + i * a->stride;
+    range r = {first < 0 ? ceil_div(-first, a->step) : 0,
+               smaller(a->taps, ceil_div(a->size - first, a->step))};
+    if (r.begin >= r.end) r = (range){0, 0};
+    return r;
 }
 
-/* One segment of columns, `len` floats from channel `offset` of tap (ky, kx) on, of `rows` rows.
- * A segment may reach over several taps of a line of the picture, and over the line's ends. */
-static void gather_segment(const gather *g, int64_t row, int64_t rows, int64_t ky, int64_t kx,
-                           int64_t offset, int64_t len, float *to, int64_t ldto) {
-    int64_t x = row % g->x.out, y = row / g->x.out % g->y.out, n = row / g->x.out / g->y.out;
-    int64_t line = g->x.size * g->ld, step = g->x.stride * g->ld;
-    while (rows > 0) {
-        int64_t run = smaller(g->x.out - x, rows);
-        int64_t sy = g->y.base + y * g->y.stride + ky * g->y.step;
-        int inside = sy >= 0 && sy < g->y.size;
-        const float *from = g->from + (inside ? (n * g->y.size + sy) * line : 0);
-        int64_t at = (g->x.base + x * g->x.stride + kx * g->x.step) * g->ld + offset;
-        for (int64_t i = 0; i < run; i++, at += step, to += ldto) {
-            if (inside && at >= 0 && at + len <= line) {
-                copy_floats(to, from + at, len);
-                continue;
-            }
-            int64_t first = smaller(larger(-at, 0), len);
-            int64_t end = inside ? larger(smaller(line - at, len), first) : first;
-            zero_floats(to, first);
-            copy_floats(to + first, from + at + first, end - first);
-            zero_floats(to + end, len - end);
-        }
-        rows -= run, x = 0;
-        if (++y == g->y.out) y = 0, n++;
+/* The outputs for which tap t finds a pixel. */
+static range outputs_inside(const axis *a, int64_t t) {
+    axis turned = {
+        .size = a->size, .taps = a->out, .base = a->base + t * a->step, .step = a->stride};
+    return taps_inside(&turned, 0);
+}
+
+/* Pixels a line of outputs reaches. */
+static int64_t reach(const axis *a, int64_t outputs) {
+    return (outputs - 1) * a->stride + (a->taps - 1) * a->step + 1;
+}
+
+static int no_padding(const axis *a) {
+    return a->base >= 0 && a->base + reach(a, a->out) <= a->size;
+}
+
+/* ---------------------------------------------------------------------------------- the window
+ * A piece of the source, in place or copied: pixel (y, x) of the source is `at`. */
+typedef struct {
+    const float *at;
+    int64_t line, pixel; /* strides, in floats */
+    int64_t y, x;
+} window;
+
+/* Floats from a copied pixel to the next. Wide pixels keep off the powers of two, which fall into
+ * the same set of the first cache; the taps of a line of narrow ones lie together. */
+static int64_t pixel_stride(int64_t c) { return c < 256 ? c : odd_stride(c); }
+
+static int64_t window_size(const source *s, int64_t outputs) {
+    return reach(&s->y, outputs) * reach(&s->x, s->x.out) * pixel_stride(s->c) + TILE_COLS;
+}
+
+/* Copies what output lines [y, y + outputs) of picture n need, with zeros beside the lines. */
+static window copy_lines(const source *s, int64_t n, int64_t y, int64_t outputs, float *to) {
+    int64_t first = s->y.base + y * s->y.stride, begin = larger(first, 0);
+    int64_t end = smaller(first + reach(&s->y, outputs), s->y.size);
+    int64_t pixel = pixel_stride(s->c), width = reach(&s->x, s->x.out);
+    int64_t left = smaller(larger(-s->x.base, 0), width);
+    int64_t right = larger(smaller(s->x.size - s->x.base, width), left);
+    window w = {to, width * pixel, pixel, begin, s->x.base};
+    for (int64_t i = begin; i < end; i++, to += w.line) {
+        const float *from = s->from + ((n * s->y.size + i) * s->x.size + s->x.base) * s->ld;
+        zero_floats(to, left * pixel);
+        if (pixel == s->ld)
+            copy_floats(to + left * pixel, from + left * pixel, (right - left) * pixel);
+        else
+            for (int64_t j = left; j < right; j++)
+                copy_floats(to + j * pixel, from + j * s->ld, s->c);
+        zero_floats(to + right * pixel, (width - right) * pixel);
     }
+    return w;
 }
 
-/* Copies the block rows x [col, col + cols) of the gather to `to`. */
-static void gather_block(const gather *g, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                         float *to, int64_t ldto) {
-    int64_t together = g->x.step == 1 && g->ld == g->c ? g->x.taps * g->c : g->c;
-    for (int64_t done = 0, len; done < cols; done += len) {
-        int64_t at = col + done, tap = at / g->c;
-        len = smaller(together - at % together, cols - done);
-        gather_segment(g, row, rows, tap / g->x.taps, tap % g->x.taps, at % g->c, len, to + done,
-                       ldto);
-    }
+static window lines_in_place(const source *s, int64_t n) {
+    return (window){s->from + n * s->y.size * s->x.size * s->ld, s->x.size * s->ld, s->ld, 0, 0};
 }
 
-/* The gather of the forward pass and of the weight gradient: group 0. */
-static gather gather_input(const k_conv *s, const float *x) {
-    return (gather){x,
-                    s->ldx,
-                    s->c / s->groups,
-                    {s->h, s->oh, s->kh, -s->ph, s->sh, s->dh},
-                    {s->w, s->ow, s->kw, -s->pw, s->sw, s->dw}};
+/* Copies pictures [n, n + count) so that equal pixels lie side by side. */
+static window copy_pictures(const source *s, int64_t n, int64_t count, float *to) {
+    int64_t stride = odd_stride(s->c), pixels = s->y.size * s->x.size;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < pixels; j++)
+            copy_floats(to + (j * count + i) * stride, s->from + ((n + i) * pixels + j) * s->ld,
+                        s->c);
+    return (window){to, s->x.size * count * stride, count * stride, 0, 0};
+}
+
+/* Do the taps of a line lie together in the window? */
+static int taps_together(const source *s, const window *w) {
+    return w->pixel == s->c && s->x.step == 1;
 }
 
 /* -------------------------------------------------------------------- forward and data gradient
- * out[pixel, j] = bias[j] + sum over the columns of the gather. */
+ * out[pixel, j] = bias[j] + sum over taps and channels of the source. */
 typedef struct {
-    gather source;
+    source from;
     const float *weights; /* packed: a group after the other, panels of k x TILE_COLS */
     const float *bias;
-    float *out;
-    float *blocks;                 /* one for each worker */
-    int64_t rows, cols, k, groups; /* cols and k: of a group */
-    int64_t row_cuts, col_cuts;    /* blocks of a group */
-    int64_t block;                 /* floats of a worker's block */
-    /* out pixel of row (n, y, x): (n * out_h + y * sy + y0) * out_w + x * sx + x0 */
-    int64_t ldout, out_h, out_w, y0, x0, sy, sx;
+    float *out, *blocks;          /* blocks: one for each worker */
+    int64_t k, cols, groups;      /* k, cols: of a group */
+    int64_t pixel, line, picture; /* strides of out */
+    enum { MATRIX, LINES, PICTURES_SIDE_BY_SIDE } mode;
+    int64_t lines;                 /* of a block */
+    int64_t cuts, col_cuts, block; /* blocks of a group; floats of a worker's */
 } product;
 
 static int64_t panels_size(int64_t k, int64_t cols) { return k * round_up(cols, TILE_COLS); }
 
-/* Rows of the result to their places, where these are not a matrix: a phase of a strided dx. */
-static void scatter_rows(const product *p, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                         const float *from) {
-    const gather *g = &p->source;
-    for (int64_t r = row; r < row + rows; r++, from += cols) {
-        int64_t x = r % g->x.out, y = r / g->x.out % g->y.out, n = r / g->x.out / g->y.out;
-        int64_t pixel = (n * p->out_h + y * p->sy + p->y0) * p->out_w + x * p->sx + p->x0;
-        copy_floats(p->out + pixel * p->ldout + col, from, cols);
+/* Decides how an output is cut, by the shapes alone. */
+static void plan_product(product *p) {
+    const source *s = &p->from;
+    int64_t pixels = s->y.out * s->x.out;
+    p->k = s->y.taps * s->x.taps * s->c;
+    p->block = 0;
+    if (s->y.taps * s->x.taps == 1 && no_padding(&s->y) && no_padding(&s->x) &&
+        pixels == s->y.size * s->x.size && p->picture == pixels * p->pixel) {
+        p->mode = MATRIX;
+        p->cuts = ceil_div(s->n * pixels, BLOCK_PIXELS);
+    } else if (s->x.out <= SMALL && s->n >= SMALL) {
+        p->mode = PICTURES_SIDE_BY_SIDE;
+        p->cuts = ceil_div(s->n, PICTURES);
+        p->block = s->y.size * s->x.size * PICTURES * odd_stride(s->c);
+    } else {
+        p->mode = LINES;
+        p->lines = smaller(ceil_div(BLOCK_PIXELS, larger(s->x.out, 1)), larger(s->y.out, 1));
+        while (p->lines > 1 && s->n * ceil_div(s->y.out, p->lines) < TASKS) p->lines /= 2;
+        p->cuts = s->n * ceil_div(s->y.out, p->lines);
+        p->block = round_up(window_size(s, p->lines), 16);
     }
+    if (pixels == 0) p->cuts = 0;
+    p->col_cuts =
+        smaller(ceil_div(p->cols, TILE_COLS), ceil_div(TASKS, larger(p->cuts * p->groups, 1)));
 }
 
-/* One block of one group's output: rows x [col, col + cols), col counted in the group. */
-static void product_block(const product *p, int64_t group, int64_t row, int64_t rows, int64_t col,
-                          int64_t cols) {
-    gather g = p->source;
-    g.from += group * g.c;
-    float *block = p->blocks + k_worker() * p->block;
-    int dense = p->sy * p->sx == 1, in_place = gather_in_place(&g);
-    int64_t chunk = larger(round_up(ceil_div(p->k, larger(ceil_div(p->k, BLOCK_K), 1)), 16), 16);
-    int64_t first = group * p->cols + col; /* in out */
-    float *result = block + BLOCK_ROWS * odd_stride(BLOCK_K);
-    tiles t = {.rows = rows,
-               .cols = cols,
-               .acs = 1,
-               .ldb = TILE_COLS,
-               .panel = p->k * TILE_COLS,
-               .c = dense ? p->out + row * p->ldout + first : result,
-               .ldc = dense ? p->ldout : cols,
-               .bias = p->bias ? p->bias + first : NULL};
-    const float *weights = p->weights + group * panels_size(p->k, p->cols) + p->k * col;
-    for (int64_t k = 0; k == 0 || k < p->k; k += chunk) {
-        t.k = smaller(chunk, p->k - k);
-        t.b = weights + k * TILE_COLS;
-        if (in_place) {
-            t.a = g.from + row * g.ld + k, t.ars = g.ld;
-        } else {
-            t.a = block, t.ars = odd_stride(t.k);
-            gather_block(&g, row, rows, k, t.k, block, t.ars);
+/* One tile, or a column of them: adds up the taps ky x kx of output (y, x), whose A starts at t->a
+ * for tap (0, 0) of pixel (w->y, w->x); t->b: a panel. */
+static void multiply_taps(const source *s, const window *w, tiles *t, int64_t y, int64_t x,
+                          range kx) {
+    range ky = taps_inside(&s->y, y);
+    int together = taps_together(s, w);
+    segment seg[SEGMENTS];
+    t->seg = seg, t->segs = 0;
+    t->k = together ? size_of(kx) * s->c : s->c;
+    int64_t line = s->y.base + y * s->y.stride - w->y, pixel = s->x.base + x * s->x.stride - w->x;
+    for (int64_t i = ky.begin; i < ky.end; i++)
+        for (int64_t j = kx.begin; j < (together ? kx.begin + 1 : kx.end); j++) {
+            if (t->segs == SEGMENTS) {
+                multiply_tiles(t);
+                t->segs = 0, t->add = 1, t->bias = NULL;
+            }
+            seg[t->segs++] =
+                (segment){(line + i * s->y.step) * w->line + (pixel + j * s->x.step) * w->pixel,
+                          (i * s->x.taps + j) * s->c * TILE_COLS};
         }
-        multiply_tiles(&t);
-        t.bias = NULL, t.add = 1;
-    }
-    if (!dense) scatter_rows(p, row, rows, first, cols, result);
+    multiply_tiles(t);
 }
 
-static void product_blocks(void *ctx, int64_t begin, int64_t end) {
+/* A block of one group: columns [col.begin, col.end) of the group, whose out and bias start at
+ * `first`, weights: its panels. */
+typedef struct {
+    const product *p;
+    source s;
+    range col;
+    int64_t first;
+    const float *weights;
+    float *copy;
+} block;
+
+static tiles panel_of(const block *b, int64_t col) {
+    const product *p = b->p;
+    return (tiles){.cols = smaller(b->col.end - col, TILE_COLS),
+                   .acs = 1,
+                   .b = b->weights + col * p->k,
+                   .ldb = TILE_COLS,
+                   .panel = p->k * TILE_COLS,
+                   .c = p->out + b->first + col,
+                   .bias = p->bias ? p->bias + b->first + col : NULL};
+}
+
+static void multiply_lines(const block *b, int64_t cut) {
+    const product *p = b->p;
+    const source *s = &b->s;
+    int64_t blocks = ceil_div(s->y.out, p->lines), n = cut / blocks;
+    int64_t begin = cut % blocks * p->lines, end = smaller(begin + p->lines, s->y.out);
+    window w =
+        no_padding(&s->x) ? lines_in_place(s, n) : copy_lines(s, n, begin, end - begin, b->copy);
+    for (int64_t col = b->col.begin; col < b->col.end; col += TILE_COLS)
+        for (int64_t y = begin; y < end; y++) {
+            tiles t = panel_of(b, col);
+            t.rows = s->x.out, t.a = w.at, t.ars = s->x.stride * w.pixel;
+            t.c += n * p->picture + y * p->line, t.ldc = p->pixel;
+            multiply_taps(s, &w, &t, y, 0, (range){0, s->x.taps});
+        }
+}
+
+static void multiply_pictures(const block *b, int64_t cut) {
+    const product *p = b->p;
+    const source *s = &b->s;
+    int64_t n = s->n * cut / p->cuts, count = s->n * (cut + 1) / p->cuts - n;
+    window w = copy_pictures(s, n, count, b->copy);
+    for (int64_t col = b->col.begin; col < b->col.end; col += TILE_COLS)
+        for (int64_t i = 0; i < s->y.out * s->x.out; i++) {
+            int64_t y = i / s->x.out, x = i % s->x.out;
+            tiles t = panel_of(b, col);
+            t.rows = count, t.a = w.at, t.ars = odd_stride(s->c);
+            t.c += n * p->picture + y * p->line + x * p->pixel, t.ldc = p->picture;
+            multiply_taps(s, &w, &t, y, x, taps_inside(&s->x, x));
+        }
+}
+
+static void multiply_matrix(const block *b, int64_t cut) {
+    const product *p = b->p;
+    int64_t row = cut * BLOCK_PIXELS, rows = b->s.n * b->s.y.size * b->s.x.size;
+    segment whole = {0, 0};
+    tiles t = panel_of(b, b->col.begin);
+    t.rows = smaller(BLOCK_PIXELS, rows - row), t.cols = size_of(b->col);
+    t.k = p->k, t.seg = &whole, t.segs = 1;
+    t.a = b->s.from + row * b->s.ld, t.ars = b->s.ld;
+    t.c += row * p->pixel, t.ldc = p->pixel;
+    multiply_tiles(&t);
+}
+
+static range panels_of_cut(int64_t cols, int64_t cuts, int64_t cut) {
+    int64_t panels = ceil_div(cols, TILE_COLS);
+    return (range){panels * cut / cuts * TILE_COLS,
+                   smaller(panels * (cut + 1) / cuts * TILE_COLS, cols)};
+}
+
+static void multiply_blocks(void *ctx, int64_t begin, int64_t end) {
     const product *p = ctx;
-    int64_t panels = ceil_div(p->cols, TILE_COLS);
     for (int64_t i = begin; i < end; i++) {
-        int64_t c = i % p->col_cuts, r = i / p->col_cuts % p->row_cuts;
-        int64_t row = r * BLOCK_ROWS;
-        int64_t col = panels * c / p->col_cuts * TILE_COLS;
-        int64_t to = smaller(panels * (c + 1) / p->col_cuts * TILE_COLS, p->cols);
-        product_block(p, i / p->col_cuts / p->row_cuts, row, smaller(BLOCK_ROWS, p->rows - row),
-                      col, to - col);
+        int64_t group = i / p->col_cuts / p->cuts, cut = i / p->col_cuts % p->cuts;
+        block b = {p,
+                   p->from,
+                   panels_of_cut(p->cols, p->col_cuts, i % p->col_cuts),
+                   group * p->cols,
+                   p->weights + group * panels_size(p->k, p->cols),
+                   p->blocks + k_worker() * p->block};
+        b.s.from += group * b.s.c;
+        if (p->mode == MATRIX)
+            multiply_matrix(&b, cut);
+        else if (p->mode == LINES)
+            multiply_lines(&b, cut);
+        else
+            multiply_pictures(&b, cut);
     }
-}
-
-static int64_t block_size(int64_t cols) {
-    return BLOCK_ROWS * (odd_stride(BLOCK_K) + round_up(cols, 16));
-}
-
-/* Pictures with few pixels are cut by columns too, to give every thread something. */
-static void run_product(product *p, int64_t n) {
-    p->rows = n * p->source.y.out * p->source.x.out;
-    p->k = gather_cols(&p->source);
-    p->row_cuts = ceil_div(p->rows, BLOCK_ROWS);
-    if (p->row_cuts == 0) return;
-    p->col_cuts = smaller(ceil_div(p->cols, TILE_COLS), ceil_div(TASKS, p->row_cuts * p->groups));
-    p->block = block_size(p->cols);
-    k_parallel(p->groups * p->row_cuts * p->col_cuts, 1, product_blocks, p);
 }
 
 /* ------------------------------------------------------------------------------- packed weights
@@ -194,7 +294,7 @@ typedef struct {
     const float *w;
     float *panels;
     int64_t k, cols; /* of a group */
-    axis y, x;       /* data gradient: taps ky = y.base - i * y.step */
+    axis y, x;       /* data gradient: tap i of the product is tap base - i * step of w */
 } packing;
 
 static void pack_forward(void *ctx, int64_t begin, int64_t end) {
@@ -224,23 +324,41 @@ static void pack_data_grad(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-/* --------------------------------------------------------------------------------------- slots */
+static void run_product(product *p, k_task *pack, packing *panels, int64_t packed) {
+    if (p->cuts == 0) return;
+    k_parallel(p->groups * ceil_div(p->cols, TILE_COLS), 1, pack, panels);
+    p->weights = panels->panels, p->blocks = panels->panels + packed;
+    k_parallel(p->groups * p->cuts * p->col_cuts, 1, multiply_blocks, p);
+}
+
+/* ------------------------------------------------------------------------------ the two of them */
+
+static source source_of(const k_conv *s, const float *x) {
+    return (source){x,
+                    s->n,
+                    s->ldx,
+                    s->c / s->groups,
+                    {s->h, s->oh, s->kh, -s->ph, s->sh, s->dh},
+                    {s->w, s->ow, s->kw, -s->pw, s->sw, s->dw}};
+}
+
+static product forward_product(const k_conv *s) {
+    product p = {.from = source_of(s, NULL),
+                 .cols = s->o / s->groups,
+                 .groups = s->groups,
+                 .pixel = s->ldy,
+                 .line = s->ow * s->ldy,
+                 .picture = s->oh * s->ow * s->ldy};
+    plan_product(&p);
+    return p;
+}
 
 static void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias,
                          float *y, void *scratch) {
-    product p = {.source = gather_input(s, x),
-                 .weights = scratch,
-                 .bias = bias,
-                 .out = y,
-                 .cols = s->o / s->groups,
-                 .groups = s->groups,
-                 .ldout = s->ldy,
-                 .sy = 1,
-                 .sx = 1};
-    packing pack = {.w = w, .panels = scratch, .k = gather_cols(&p.source), .cols = p.cols};
-    k_parallel(s->groups * ceil_div(p.cols, TILE_COLS), 1, pack_forward, &pack);
-    p.blocks = pack.panels + s->groups * panels_size(pack.k, p.cols);
-    run_product(&p, s->n);
+    product p = forward_product(s);
+    p.from.from = x, p.bias = bias, p.out = y;
+    packing pack = {.w = w, .panels = scratch, .k = p.k, .cols = p.cols};
+    run_product(&p, pack_forward, &pack, s->groups * panels_size(p.k, p.cols));
 }
 
 /* The taps that reach input pixels `phase`, phase + stride, ...: those with phase + pad - tap *
@@ -256,85 +374,137 @@ static axis phase_axis(int64_t in, int64_t out, int64_t kernel, int64_t phase, i
         taps->base = t;
     }
     taps->taps = a.taps;
-    a.base = (phase + pad - taps->base * dilation) / stride;
-    a.step = taps->step * dilation / stride;
+    a.base = a.taps ? (phase + pad - taps->base * dilation) / stride : 0;
+    a.step = larger(taps->step * dilation / stride, 1);
     return a;
+}
+
+/* Phase i of sh * sw; `pack` gets its taps. */
+static product data_grad_product(const k_conv *s, int64_t i, packing *pack) {
+    int64_t y = i / s->sw, x = i % s->sw, line = s->w * s->ldx;
+    product p = {.from = {.n = s->n, .ld = s->ldy, .c = s->o / s->groups},
+                 .cols = s->c / s->groups,
+                 .groups = s->groups,
+                 .pixel = s->sw * s->ldx,
+                 .line = s->sh * line,
+                 .picture = s->h * line};
+    p.from.y = phase_axis(s->h, s->oh, s->kh, y, s->sh, s->ph, s->dh, &pack->y);
+    p.from.x = phase_axis(s->w, s->ow, s->kw, x, s->sw, s->pw, s->dw, &pack->x);
+    plan_product(&p);
+    return p;
+}
+
+static int64_t phases_packed(const k_conv *s) {
+    return s->groups * panels_size(s->kh * s->kw * (s->o / s->groups), s->c / s->groups);
 }
 
 static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
                            void *scratch) {
-    product p = {.source = {.from = dy, .ld = s->ldy, .c = s->o / s->groups},
-                 .weights = scratch,
-                 .out = dx,
-                 .cols = s->c / s->groups,
-                 .groups = s->groups,
-                 .ldout = s->ldx,
-                 .out_h = s->h,
-                 .out_w = s->w,
-                 .sy = s->sh,
-                 .sx = s->sw};
-    packing pack = {.s = s, .w = w, .panels = scratch, .cols = p.cols};
-    p.blocks = pack.panels + s->groups * panels_size(s->kh * s->kw * p.source.c, p.cols);
-    for (p.y0 = 0; p.y0 < smaller(s->sh, s->h); p.y0++)
-        for (p.x0 = 0; p.x0 < smaller(s->sw, s->w); p.x0++) {
-            p.source.y = phase_axis(s->h, s->oh, s->kh, p.y0, s->sh, s->ph, s->dh, &pack.y);
-            p.source.x = phase_axis(s->w, s->ow, s->kw, p.x0, s->sw, s->pw, s->dw, &pack.x);
-            pack.k = gather_cols(&p.source);
-            k_parallel(s->groups * ceil_div(p.cols, TILE_COLS), 1, pack_data_grad, &pack);
-            run_product(&p, s->n);
-        }
+    for (int64_t i = 0; i < s->sh * s->sw; i++) {
+        packing pack = {.s = s, .w = w, .panels = scratch, .cols = s->c / s->groups};
+        product p = data_grad_product(s, i, &pack);
+        p.from.from = dy, p.out = dx + (i / s->sw * s->w + i % s->sw) * s->ldx;
+        pack.k = p.k;
+        run_product(&p, pack_data_grad, &pack, phases_packed(s));
+    }
 }
 
 /* ------------------------------------------------------------------------------ weight gradient
- * dw[o x cols] = dy^T gather, cut by columns, and, where dw is small, by pixels into slices with a
- * partial sum each, which are added in order. */
+ * dw[o, tap, c] = sum over the pixels that the tap finds of dy[pixel, o] * x[pixel, c].
+ * Its columns are cut into panels of a tap, or of a line of taps; the lines of outputs, where dw is
+ * small, into slices with a partial sum each, which are added in order. */
 typedef struct {
-    gather source;
+    source from;
     const float *dy;
     float *dw; /* or the partial sums: a slice after the other */
     float *blocks;
-    int64_t rows, o, cols, groups, ldy;
-    int64_t slices, col_cuts;
+    int64_t o, k, groups, ldy;   /* o, k: of a group, k = taps * c */
+    int64_t run, panels;         /* columns of a tap or line of taps; panels of it */
+    int64_t slices, cuts, lines; /* lines: of outputs, a block */
+    int64_t block;               /* floats of a worker's window, 0: x is read in place */
 } weight_product;
 
-static int64_t weight_col(const weight_product *p, int64_t cut) {
-    return smaller(ceil_div(p->cols, TILE_COLS) * cut / p->col_cuts * TILE_COLS, p->cols);
+static weight_product plan_weight_grad(const k_conv *s) {
+    weight_product p = {
+        .from = source_of(s, NULL), .o = s->o / s->groups, .groups = s->groups, .ldy = s->ldy};
+    const source *f = &p.from;
+    p.k = f->y.taps * f->x.taps * f->c;
+    p.lines = larger(GRAD_PIXELS / larger(f->x.out, 1), 1);
+    int in_place = f->c % LANES == 0;
+    if (!in_place) {
+        p.lines = smaller(p.lines, larger(f->y.out, 1));
+        p.block = round_up(window_size(f, p.lines), 16);
+    }
+    int together = !in_place && pixel_stride(f->c) == f->c && f->x.step == 1;
+    p.run = together ? f->x.taps * f->c : f->c;
+    p.panels = ceil_div(p.run, TILE_COLS);
+    int64_t size = larger(s->o * p.k, 1), pixels = s->n * f->y.out * f->x.out;
+    p.slices = smaller(TASKS, smaller(pixels / (4 * GRAD_PIXELS), PARTIAL / size));
+    p.slices = larger(smaller(p.slices, s->n * f->y.out), 1);
+    p.cuts = smaller(ceil_div(TASKS, p.slices * p.groups), p.k / p.run * p.panels);
+    return p;
 }
 
-static int64_t weight_block(const weight_product *p) {
-    int64_t panels = ceil_div(ceil_div(p->cols, TILE_COLS), p->col_cuts);
-    return GRAD_ROWS * odd_stride(panels * TILE_COLS);
+/* Adds lines [line, line + lines) of outputs to panel `panel` of dw. */
+static void weight_panel(const weight_product *p, const source *s, const window *w, int64_t line,
+                         int64_t lines, int64_t panel, tiles *t) {
+    int64_t tap = panel / p->panels * (p->run / s->c), col = panel % p->panels * TILE_COLS;
+    int64_t ky = tap / s->x.taps, kx = tap % s->x.taps;
+    range x = p->block ? (range){0, s->x.out} : outputs_inside(&s->x, kx);
+    segment seg[SEGMENTS];
+    t->seg = seg, t->segs = 0, t->k = size_of(x);
+    t->cols = smaller(p->run - col, TILE_COLS);
+    int64_t pixel = s->x.base + x.begin * s->x.stride + kx * s->x.step - w->x;
+    for (int64_t i = 0; i < lines && t->k; i++) {
+        int64_t n = (line + i) / s->y.out, y = (line + i) % s->y.out;
+        int64_t sy = s->y.base + y * s->y.stride + ky * s->y.step;
+        if (sy < 0 || sy >= s->y.size) continue;
+        if (t->segs == SEGMENTS) {
+            multiply_tiles(t);
+            t->segs = 0, t->add = 1;
+        }
+        if (!p->block) sy += n * s->y.size;
+        seg[t->segs++] = (segment){(i * s->x.out + x.begin) * p->ldy,
+                                   (sy - w->y) * w->line + pixel * w->pixel + col};
+    }
+    if (t->segs || !t->add) multiply_tiles(t);
 }
 
 static void weight_task(const weight_product *p, int64_t group, int64_t slice, int64_t cut) {
-    gather g = p->source;
-    g.from += group * g.c;
-    float *block = p->blocks + k_worker() * weight_block(p);
-    int64_t col = weight_col(p, cut), cols = weight_col(p, cut + 1) - col;
-    int64_t blocks = ceil_div(p->rows, GRAD_ROWS);
-    int64_t row = blocks * slice / p->slices * GRAD_ROWS;
-    int64_t end = smaller(blocks * (slice + 1) / p->slices * GRAD_ROWS, p->rows);
-    tiles t = {.rows = p->o,
-               .cols = cols,
-               .ars = 1,
-               .acs = p->ldy,
-               .b = block,
-               .ldb = odd_stride(cols),
-               .panel = TILE_COLS,
-               .ldc = p->cols,
-               .c = p->dw + (slice * p->groups + group) * p->o * p->cols + col};
-    for (; row < end || !t.add; row += GRAD_ROWS, t.add = 1) {
-        t.k = smaller(GRAD_ROWS, end - row);
-        gather_block(&g, row, t.k, col, cols, block, t.ldb);
-        t.a = p->dy + row * p->ldy + group * p->o;
-        multiply_tiles(&t);
+    source s = p->from;
+    s.from += group * s.c;
+    int64_t all = s.n * s.y.out, panels = p->k / p->run * p->panels;
+    range line = {all * slice / p->slices, all * (slice + 1) / p->slices};
+    range panel = {panels * cut / p->cuts, panels * (cut + 1) / p->cuts};
+    float *dw = p->dw + (slice * p->groups + group) * p->o * p->k;
+    int add = 0;
+    for (int64_t i = line.begin, lines; i < line.end || !add; i += lines, add = 1) {
+        window w = lines_in_place(&s, 0);
+        lines = smaller(p->lines, line.end - i);
+        if (p->block && lines) {
+            lines = smaller(lines, s.y.out - i % s.y.out);
+            w = copy_lines(&s, i / s.y.out, i % s.y.out, lines, p->blocks + k_worker() * p->block);
+        }
+        for (int64_t j = panel.begin; j < panel.end; j++) {
+            tiles t = {.rows = p->o,
+                       .a = p->dy + i * s.x.out * p->ldy + group * p->o,
+                       .ars = 1,
+                       .acs = p->ldy,
+                       .b = w.at,
+                       .ldb = s.x.stride * w.pixel,
+                       .panel = TILE_COLS,
+                       .c = dw + j / p->panels * p->run + j % p->panels * TILE_COLS,
+                       .ldc = p->k,
+                       .add = add};
+            weight_panel(p, &s, &w, i, lines, j, &t);
+        }
     }
 }
 
 static void weight_tasks(void *ctx, int64_t begin, int64_t end) {
     const weight_product *p = ctx;
     for (int64_t i = begin; i < end; i++)
-        weight_task(p, i / p->col_cuts / p->slices, i / p->col_cuts % p->slices, i % p->col_cuts);
+        weight_task(p, i / p->cuts / p->slices, i / p->cuts % p->slices, i % p->cuts);
 }
 
 typedef struct {
@@ -352,46 +522,36 @@ static void add_slices(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-static weight_product plan_weight_grad(const k_conv *s, const float *x, const float *dy) {
-    weight_product p = {.source = gather_input(s, x),
-                        .dy = dy,
-                        .rows = s->n * s->oh * s->ow,
-                        .o = s->o / s->groups,
-                        .groups = s->groups,
-                        .ldy = s->ldy};
-    p.cols = gather_cols(&p.source);
-    int64_t size = larger(s->o * p.cols, 1);
-    p.slices = smaller(TASKS, smaller(p.rows / (4 * GRAD_ROWS), PARTIAL / size));
-    p.slices = larger(p.slices, 1);
-    p.col_cuts = larger(ceil_div(TASKS, p.slices * p.groups), ceil_div(p.cols, GRAD_COLS));
-    p.col_cuts = smaller(p.col_cuts, ceil_div(p.cols, TILE_COLS));
-    return p;
-}
-
 static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw,
                              void *scratch) {
-    weight_product p = plan_weight_grad(s, x, dy);
-    int64_t size = s->o * p.cols;
-    p.dw = p.slices > 1 ? scratch : dw;
+    weight_product p = plan_weight_grad(s);
+    int64_t size = s->o * p.k;
+    p.from.from = x, p.dy = dy, p.dw = p.slices > 1 ? scratch : dw;
     p.blocks = (float *)scratch + (p.slices > 1 ? round_up(p.slices * size, 16) : 0);
-    k_parallel(p.groups * p.slices * p.col_cuts, 1, weight_tasks, &p);
+    k_parallel(p.groups * p.slices * p.cuts, 1, weight_tasks, &p);
     if (p.slices == 1) return;
     weight_sum sum = {scratch, dw, size, p.slices};
     k_parallel(size, 1024, add_slices, &sum);
 }
 
+/* --------------------------------------------------------------------------------------- slots */
+
 static int64_t conv_scratch(const k_conv *s, int direction) {
-    int64_t floats;
-    if (direction == 2) {
-        weight_product p = plan_weight_grad(s, NULL, NULL);
-        floats = k_threads() * weight_block(&p);
-        if (p.slices > 1) floats += round_up(p.slices * s->o * p.cols, 16);
+    int64_t shared = 0, block = 0;
+    if (direction == 0) {
+        product p = forward_product(s);
+        shared = s->groups * panels_size(p.k, p.cols), block = p.block;
+    } else if (direction == 1) {
+        shared = phases_packed(s);
+        for (int64_t i = 0; i < s->sh * s->sw; i++) {
+            packing pack;
+            block = larger(block, data_grad_product(s, i, &pack).block);
+        }
     } else {
-        int64_t c = s->c / s->groups, o = s->o / s->groups, taps = s->kh * s->kw;
-        int64_t from = direction ? o : c, to = direction ? c : o;
-        floats = s->groups * panels_size(taps * from, to) + k_threads() * block_size(to);
+        weight_product p = plan_weight_grad(s);
+        shared = p.slices > 1 ? round_up(p.slices * s->o * p.k, 16) : 0, block = p.block;
     }
-    return floats * (int64_t)sizeof(float);
+    return (shared + k_threads() * block) * (int64_t)sizeof(float);
 }
 
 static void conv_tiles(k_table *t) {

@@ -1,13 +1,14 @@
-/* gemm_tiles.h - the matrix product in register tiles (tile.h), written once for every vector
- * width.
+/* gemm_tiles.h - the matrix product in register tiles (tile.h), written once
+ * for every vector width.
  *
- * C is cut into blocks by its shape. A task makes one block: for each BLOCK_K of k it copies its
- * rows of A and its columns of B (panels) to where they lie close together, in the second cache,
- * and multiplies them there.
+ * C is cut into blocks by its shape. A task makes one block: for each BLOCK_K
+ * of k it copies its rows of A and its columns of B (panels) to where they lie
+ * close together, in the second cache, and multiplies them there.
  *
- * Surprising: A B^T with more columns than rows (a Linear layer) is made as (B A^T)^T. Panels of
- * the transposed operand cost a transposition, rows of A cost a plain copy, so the big operand, the
- * weights, plays A; the small result is transposed on its way out. */
+ * Surprising: A B^T with more columns than rows (a Linear layer) is made as (B
+ * A^T)^T. Panels of the transposed operand cost a transposition, rows of A cost
+ * a plain copy, so the big operand, the weights, plays A; the small result is
+ * transposed on its way out. */
 #ifndef CNN_GEMM_TILES_H
 #define CNN_GEMM_TILES_H
 
@@ -109,7 +110,15 @@ static void store_turned(const product *p, int64_t row, int64_t rows, int64_t co
 static void product_block(const product *p, int64_t row, int64_t rows, int64_t col, int64_t cols) {
     float *a = p->blocks + k_worker() * (a_size(p) + b_size(p) + result_size(p));
     float *b = a + a_size(p), *result = b + b_size(p);
-    tiles t = {.rows = rows, .cols = cols, .b = b, .ldb = TILE_COLS, .c = result, .ldc = cols};
+    segment whole = {0, 0};
+    tiles t = {.seg = &whole,
+               .segs = 1,
+               .rows = rows,
+               .cols = cols,
+               .b = b,
+               .ldb = TILE_COLS,
+               .c = result,
+               .ldc = cols};
     if (!p->turned) {
         t.c = p->c + row * p->ldc + col, t.ldc = p->ldc;
         t.bias = p->bias ? p->bias + col : NULL, t.add = p->beta;

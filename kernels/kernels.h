@@ -84,6 +84,7 @@ typedef struct {
 /* ------------------------------------------------------------------------------------ the table
  * X(type, name): one line a slot. Types k_* above, the others below. */
 
+/* clang-format off */
 #define K_POINTWISE(X)                                                                             \
     X(copy)       /* a */                                                                          \
     X(add)        /* a + b */                                                                      \
@@ -121,7 +122,7 @@ typedef struct {
     X(leaky_relu_grad) /* b > 0 ? a : p0 * a, b = x */                                             \
     X(gelu_grad)       /* a * gelu'(b), b = x */                                                   \
     X(silu_grad)       /* a * silu'(b), b = x */                                                   \
-    X(clamp_grad)      /* p0 <= b && b <= p1 ? a : 0, b = x */
+    X(clamp_grad)      /* p0 < b && b < p1 ? a : 0, b = x */
 
 #define K_REDUCTIONS(X)                                                                            \
     X(sum)                                                                                         \
@@ -186,10 +187,11 @@ typedef struct {
                   float weight_decay, int nesterov, int first))                                    \
     X(adam, void, (int64_t n, float *p, const float *g, float *m, float *v, float lr, float b1,    \
                    float b2, float eps, float weight_decay, int decoupled, int64_t step))
+/* clang-format on */
 
-#define K_SLOT_POINTWISE(name)         k_pointwise *name;
-#define K_SLOT_REDUCTION(name)         k_reduction *name;
-#define K_SLOT_LAYER(name, ret, args)  ret(*name) args;
+#define K_SLOT_POINTWISE(name)        k_pointwise *name;
+#define K_SLOT_REDUCTION(name)        k_reduction *name;
+#define K_SLOT_LAYER(name, ret, args) ret(*name) args;
 
 typedef struct {
     K_POINTWISE(K_SLOT_POINTWISE)
@@ -205,8 +207,8 @@ int k_select(k_table *t, const char *variant);
 const char *k_variant(void);
 
 /* --------------------------------------------------------------------------------------- threads
- * k_parallel runs fn(ctx, begin, end) over [0, n) in chunks of `grain`: [0, grain), [grain, 2*grain)
- * ... in any order on any thread. `worker` (k_worker(), 0 .. k_threads()-1) may pick a piece of
+ * k_parallel runs fn(ctx, begin, end) over [0, n) in chunks of `grain` items, the last one shorter,
+ * in any order on any thread. `worker` (k_worker(), 0 .. k_threads()-1) may pick a piece of
  * scratch memory, never a result. Not reentrant: a call inside fn runs at once on that thread. */
 typedef void k_task(void *ctx, int64_t begin, int64_t end);
 void k_parallel(int64_t n, int64_t grain, k_task *fn, void *ctx);

@@ -8,6 +8,8 @@
 
 #if K_SIMD
 
+#include <math.h>
+
 enum { GRAIN = 1 << 14 }; /* elements a thread takes at once */
 
 static int64_t rows_at_once(int64_t columns) { return k_max(1, GRAIN / k_max(columns, 1)); }
@@ -43,7 +45,7 @@ static void batch_stats(const k_norm *s, const float *x, float *mean, float *var
         panel m = panel_of(s, x, MOMENTS, first);
         add_panel(&m, part);
         for (int64_t c = 0; c < m.columns; c++) {
-            mean[first + c] = part->s[c];
+            mean[first + c] = s->rows ? part->s[c] : NAN;
             var[first + c] = part->q[c] / s->rows;
         }
     }

@@ -115,7 +115,7 @@ POINTWISE(relu_grad, B > 0 ? A : 0)
 POINTWISE(leaky_relu_grad, B > 0 ? A : P[0] * A)
 POINTWISE(gelu_grad, A *(normal_cdf(B) + B * normal_pdf(B)))
 POINTWISE(silu_grad, A *sigmoid(B) * (1 + B * (1 - sigmoid(B))))
-POINTWISE(clamp_grad, P[0] <= B && B <= P[1] ? A : 0)
+POINTWISE(clamp_grad, P[0] < B && B < P[1] ? A : 0)
 
 #define SET(name) t->name = name##_loop;
 void k_pointwise_generic(k_table *t) { K_POINTWISE(SET) }

@@ -78,7 +78,7 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
 #define ONE         vec_set(1)
 #define TRUTH(mask) vec_keep(mask, ONE)
 #define CLAMPED(x)  vec_min(P1, vec_max(P0, x))
-#define INSIDE(x)   vec_both(vec_le(P0, x), vec_le(x, P1))
+#define INSIDE(x)   vec_both(vec_lt(P0, x), vec_lt(x, P1))
 
 POINTWISE(copy, 1, A)
 POINTWISE(add, 2, A + B)
@@ -272,7 +272,7 @@ static void merge_dims(plan *s) {
  * input is dense: this one becomes the row. */
 static int bring_dense_input_near(plan *s) {
     int inner = s->nd - 1, transposed = 0;
-    for (int k = 1; k <= s->inputs; k++) {
+    for (int k = 1; k <= s->inputs && inner > 0; k++) {
         if (s->stride[k][inner] == 0 || s->stride[k][inner] == 1) continue;
         for (int d = 0; d < inner; d++) {
             if (s->stride[k][d] != 1) continue;
@@ -323,17 +323,13 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
 }
 
 /* pow, log and sign stay plain. */
-#define SIMD_POINTWISE(X)                                                                          \
-    X(copy)                                                                                        \
-    X(add)                                                                                         \
-    X(sub)                                                                                         \
-    X(mul)                                                                                         \
-    X(div)                                                                                         \
-    X(maximum)                                                                                     \
-    X(minimum) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(where) X(neg) X(exp) X(sqrt) X(abs) X(tanh)   \
-        X(sigmoid) X(relu) X(leaky_relu) X(gelu) X(silu) X(clamp) X(affine) X(tanh_grad)           \
-            X(sigmoid_grad) X(relu_grad) X(leaky_relu_grad) X(gelu_grad) X(silu_grad)              \
-                X(clamp_grad)
+/* clang-format off */
+#define SIMD_POINTWISE(X) \
+    X(copy) X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(eq) X(ne) X(lt) X(le) X(gt) \
+    X(ge) X(where) X(neg) X(exp) X(sqrt) X(abs) X(tanh) X(sigmoid) X(relu) X(leaky_relu) \
+    X(gelu) X(silu) X(clamp) X(affine) X(tanh_grad) X(sigmoid_grad) X(relu_grad) \
+    X(leaky_relu_grad) X(gelu_grad) X(silu_grad) X(clamp_grad)
+/* clang-format on */
 
 #define SET(name) t->name = name##_loop;
 static void pointwise_simd(k_table *t) { SIMD_POINTWISE(SET) }

@@ -20,15 +20,15 @@ static inline int64_t k_window_end(const k_axis *a, int64_t o) {
     return a->k ? k_min(o * a->s - a->p + a->k, a->in) : ((o + 1) * a->in + a->out - 1) / a->out;
 }
 
-/* The first window that reaches pixel i, and the end of those. */
-static inline int64_t k_covering_begin(const k_axis *a, int64_t i) {
-    if (!a->k) return i * a->out / a->in;
-    int64_t past = i + a->p - a->k; /* windows that start here or before end before i */
-    return past < 0 ? 0 : past / a->s + 1;
-}
-static inline int64_t k_covering_end(const k_axis *a, int64_t i) {
-    if (!a->k) return ((i + 1) * a->out + a->in - 1) / a->in;
-    return k_min((i + a->p) / a->s + 1, a->out);
+/* Windows [begin, end). */
+typedef struct {
+    int64_t begin, end;
+} k_span;
+
+/* Moves `w`, {0, 0} at first, on to the windows that reach pixel i. Call it with rising i. */
+static inline void k_cover(const k_axis *a, int64_t i, k_span *w) {
+    while (w->begin < a->out && k_window_end(a, w->begin) <= i) w->begin++;
+    while (w->end < a->out && k_window_begin(a, w->end) <= i) w->end++;
 }
 
 #define K_AXIS_Y(s)                                                                                \

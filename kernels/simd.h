@@ -139,13 +139,19 @@ static inline vec_mask int_eq(vec_int a, vec_int b) {
 }
 static inline vec_int int_load_bytes(const uint8_t *p, int64_t n) {
     uint64_t bytes = 0;
-    memcpy(&bytes, p, n);
+    if (n == LANES)
+        memcpy(&bytes, p, LANES);
+    else
+        memcpy(&bytes, p, n);
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
 }
 static inline void int_store_bytes(uint8_t *p, vec_int x, int64_t n) {
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(words, words));
-    memcpy(p, &bytes, n);
+    if (n == LANES) /* one instruction, not a call */
+        memcpy(p, &bytes, LANES);
+    else
+        memcpy(p, &bytes, n);
 }
 
 #endif
@@ -158,6 +164,9 @@ static inline void int_store_bytes(uint8_t *p, vec_int x, int64_t n) {
 enum { K_STREAM_FLOATS = 8 << 20 };
 static inline int vec_aligned(const float *p) { return (uintptr_t)p % sizeof(vec) == 0; }
 static inline void vec_stream_end(void) { _mm_sfence(); }
+
+/* Asks for the cache line at p, which need not exist, ahead of its time. */
+static inline void vec_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
 static inline vec_mask vec_nan(vec a) { return vec_ne(a, a); }
 

@@ -27,12 +27,14 @@ static const struct {
      {k_conv_generic, k_gemm_generic, k_loss_generic, k_norm_generic, k_optim_generic,
       k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic, k_storage_generic}},
     {"blas", {k_gemm_blas}},
+#if defined(__x86_64__) /* elsewhere their files are not compiled */
     {"avx2",
      {k_conv_avx2, k_gemm_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2, k_pool_avx2,
       k_reduce_avx2}},
     {"avx512",
      {k_conv_avx512, k_gemm_avx512, k_norm_avx512, k_optim_avx512, k_pointwise_avx512,
       k_pool_avx512, k_reduce_avx512}},
+#endif
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 

@@ -1,16 +1,18 @@
-/* tile.h - the micro-kernel that products and convolutions share, written once for every vector
- * width. A file compiled for AVX-512 or AVX2 includes it; both ISAs read the same lines.
+/* tile.h - the micro-kernel that products and convolutions share, written once
+ * for every vector width. A file compiled for AVX-512 or AVX2 includes it; both
+ * ISAs read the same lines.
  *
- * It multiplies C[rows x cols] (+)= A[rows x k] B[k x cols] in register tiles of TILE_ROWS x
- * TILE_COLS. For each p of k a tile loads TILE_COLS/LANES vectors of B and one broadcast float of A
- * a row, and does rows * TILE_COLS/LANES FMAs:
- *   AVX-512  14 x 32: 28 accumulators,  2 + 14 loads for 28 FMAs
- *   AVX2      6 x 16: 12 accumulators,  2 +  6 loads for 12 FMAs
- * so the two FMA ports, not the loads, set the pace; 32 (16) registers hold the accumulators, the
- * two vectors of B and the broadcast.
+ * It multiplies C[rows x cols] (+)= A[rows x k] B[k x cols] in register tiles
+ * of TILE_ROWS x TILE_COLS. For each p of k a tile loads TILE_COLS/LANES
+ * vectors of B and one broadcast float of A a row, and does rows *
+ * TILE_COLS/LANES FMAs: AVX-512  14 x 32: 28 accumulators,  2 + 14 loads for 28
+ * FMAs AVX2      6 x 16: 12 accumulators,  2 +  6 loads for 12 FMAs so the two
+ * FMA ports, not the loads, set the pace; 32 (16) registers hold the
+ * accumulators, the two vectors of B and the broadcast.
  *
- * Surprising: A is never packed for the tile's sake. One float of each row is broadcast at a time,
- * so A may lie by rows (activations) or by columns (dy, read as its transpose) alike. */
+ * Surprising: A is never packed for the tile's sake. One float of each row is
+ * broadcast at a time, so A may lie by rows (activations) or by columns (dy,
+ * read as its transpose) alike. */
 #ifndef CNN_TILE_H
 #define CNN_TILE_H
 
@@ -29,7 +31,8 @@ static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vec_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
-/* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored. */
+/* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored.
+ */
 static inline __mmask16 vec_mask(int64_t n) { return (__mmask16)(0xffffu >> (LANES - n)); }
 static inline vec vec_load_part(const float *p, int64_t n) {
     return _mm512_maskz_loadu_ps(vec_mask(n), p);
@@ -48,7 +51,8 @@ static inline vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vec_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
-/* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored. */
+/* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored.
+ */
 static inline __m256i vec_mask(int64_t n) {
     static const int32_t window[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
     return _mm256_loadu_si256((const __m256i *)(window + LANES - n));
@@ -68,72 +72,87 @@ static inline void vec_store_part(float *p, vec x, int64_t n) {
 enum { TILE_COLS = 2 * LANES, VECS = TILE_COLS / LANES };
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLLED _Pragma("GCC unroll 16")
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-/* A row stride for blocks that are read down their columns: an odd number of cache lines, so that
- * the rows fall into different sets of the cache. */
+/* A row stride for blocks that are read down their columns: an odd number of
+ * cache lines, so that the rows fall into different sets of the cache. */
 static inline int64_t odd_stride(int64_t n) { return (ceil_div(n, 16) | 1) * 16; }
 
-/* --------------------------------------------------------------------------------- the operands
- * A[i][p] = a[i * ars + p * acs], where ars == 1 or acs == 1.
- * B[p][j] = b[j / TILE_COLS * panel + p * ldb + j % TILE_COLS]: panels of TILE_COLS columns; with
- * panel = TILE_COLS, a plain matrix. Vectors that `cols` cuts are read whole.
- * C gets the product, plus bias[cols] unless NULL, plus itself if `add`. */
+/* ---------------------------------------------------------------------------------
+ * the operands C is a sum over segments, each a product of k steps (one plain
+ * product is one segment): C[i][j] = bias[j] + sum over segments s and p < k of
+ * A[i][p] B[p][j], with A[i][p] = a[s.a + i * ars + p * acs], where ars == 1 or
+ * acs == 1 B[p][j] = b[s.b + j / TILE_COLS * panel + p * ldb + j % TILE_COLS]
+ * and plus itself if `add`. Vectors of B that `cols` cuts are read whole. */
+typedef struct {
+    int64_t a, b; /* offsets */
+} segment;
+
 typedef struct {
     int64_t rows, cols, k;
+    const segment *seg;
+    int64_t segs;
     const float *a;
     int64_t ars, acs;
     const float *b;
     int64_t ldb, panel;
     float *c;
     int64_t ldc;
-    const float *bias;
+    const float *bias; /* NULL: 0 */
     int add;
 } tiles;
 
-/* One register tile: rows <= TILE_ROWS, vecs <= VECS and one of the strides of A are constants at
- * each call; the last vector has `last` columns. */
-INLINE void tile(int rows, int vecs, int64_t k, const float *a, int64_t ars, int64_t acs,
-                 const float *b, int64_t ldb, float *c, int64_t ldc, const float *bias, int add,
-                 int64_t last) {
+/* One register tile at a, b, c: rows <= TILE_ROWS, vecs <= VECS and one of the
+ * strides of A are constants at each call; the last vector has `last` columns.
+ */
+INLINE void tile(int rows, int vecs, int64_t ars, int64_t acs, const tiles *t, const float *a,
+                 const float *b, float *c, const float *bias, int64_t last) {
+    int64_t ldb = t->ldb;
     vec sum[TILE_ROWS][VECS];
     for (int v = 0; v < vecs; v++) {
         vec start = vec_set(0);
         if (bias) start = vec_load_part(bias + v * LANES, v + 1 < vecs ? LANES : last);
         for (int i = 0; i < rows; i++) sum[i][v] = start;
     }
-    for (int64_t p = 0; p < k; p++, a += acs, b += ldb) {
-        vec row[VECS];
-        for (int v = 0; v < vecs; v++) row[v] = vec_load(b + v * LANES);
-        for (int i = 0; i < rows; i++) {
-            vec x = vec_set(a[i * ars]);
-            for (int v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, row[v], sum[i][v]);
+    for (const segment *s = t->seg, *end = s + t->segs; s < end; s++) {
+        const float *as = a + s->a, *bs = b + s->b;
+        for (int64_t p = t->k; p > 0; p--, as += acs, bs += ldb) {
+            vec row[VECS];
+            for (int v = 0; v < vecs; v++) row[v] = vec_load(bs + v * LANES);
+            for (int i = 0; i < rows; i++) {
+                vec x = vec_set(as[i * ars]);
+                for (int v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, row[v], sum[i][v]);
+            }
         }
     }
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vecs; v++) {
-            float *to = c + i * ldc + v * LANES;
-            int64_t n = v + 1 < vecs ? LANES : last;
-            if (add) sum[i][v] = vec_add(sum[i][v], vec_load_part(to, n));
-            vec_store_part(to, sum[i][v], n);
-        }
+    int64_t ldc = t->ldc;
+    if (t->add)
+        UNROLLED for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vecs; v++)
+                sum[i][v] = vec_add(sum[i][v], vec_load_part(c + i * ldc + v * LANES,
+                                                             v + 1 < vecs ? LANES : last));
+    UNROLLED for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vecs; v++)
+            vec_store_part(c + i * ldc + v * LANES, sum[i][v], v + 1 < vecs ? LANES : last);
 }
 
-/* The tile with A by rows (acs = 1) or by columns (ars = 1), one or two vectors wide. */
+/* The tile with A by rows (acs = 1) or by columns (ars = 1), one or two vectors
+ * wide. */
 INLINE void tile_of(int rows, const tiles *t, const float *a, const float *b, float *c,
                     const float *bias, int64_t cols) {
     if (t->acs == 1 && cols > LANES)
-        tile(rows, 2, t->k, a, t->ars, 1, b, t->ldb, c, t->ldc, bias, t->add, cols - LANES);
+        tile(rows, 2, t->ars, 1, t, a, b, c, bias, cols - LANES);
     else if (t->acs == 1)
-        tile(rows, 1, t->k, a, t->ars, 1, b, t->ldb, c, t->ldc, bias, t->add, cols);
+        tile(rows, 1, t->ars, 1, t, a, b, c, bias, cols);
     else if (cols > LANES)
-        tile(rows, 2, t->k, a, 1, t->acs, b, t->ldb, c, t->ldc, bias, t->add, cols - LANES);
+        tile(rows, 2, 1, t->acs, t, a, b, c, bias, cols - LANES);
     else
-        tile(rows, 1, t->k, a, 1, t->acs, b, t->ldb, c, t->ldc, bias, t->add, cols);
+        tile(rows, 1, 1, t->acs, t, a, b, c, bias, cols);
 }
 
 static void tile_rows(int rows, const tiles *t, const float *a, const float *b, float *c,
@@ -144,7 +163,8 @@ static void tile_rows(int rows, const tiles *t, const float *a, const float *b, 
         break;
     switch (rows) {
         TILE_CASE(1)
-        TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
+        TILE_CASE(2)
+        TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
 #if defined(__AVX512F__)
             TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12)
                 TILE_CASE(13) TILE_CASE(14)
@@ -153,8 +173,8 @@ static void tile_rows(int rows, const tiles *t, const float *a, const float *b, 
 #undef TILE_CASE
 }
 
-/* The whole block. Rows are cut into tiles of almost equal height. A panel of B stays in the first
- * cache while the tiles of A pass by. */
+/* The whole block, a panel of B after the other. Rows are cut into tiles of
+ * almost equal height. */
 static void multiply_tiles(const tiles *t) {
     int64_t cuts = ceil_div(t->rows, TILE_ROWS);
     for (int64_t j = 0; j < t->cols; j += TILE_COLS) {
@@ -168,7 +188,8 @@ static void multiply_tiles(const tiles *t) {
     }
 }
 
-/* -------------------------------------------------------------------------------------- copying */
+/* --------------------------------------------------------------------------------------
+ * copying */
 
 static inline void copy_floats(float *to, const float *from, int64_t n) {
     int64_t i = 0;
@@ -178,8 +199,8 @@ static inline void copy_floats(float *to, const float *from, int64_t n) {
 
 static inline void zero_floats(float *to, int64_t n) { memset(to, 0, (size_t)n * sizeof *to); }
 
-/* Panels of B: panel[p * TILE_COLS + j] = from[p * ks + j * js], j < cols <= TILE_COLS, p < k.
- * ks or js is 1. The columns beyond cols become 0. */
+/* Panels of B: panel[p * TILE_COLS + j] = from[p * ks + j * js], j < cols <=
+ * TILE_COLS, p < k. ks or js is 1. The columns beyond cols become 0. */
 static inline void pack_panel(float *panel, const float *from, int64_t k, int64_t cols, int64_t ks,
                               int64_t js) {
     for (int64_t p = 0; p < k; p++, panel += TILE_COLS) {
