@@ -46,7 +46,8 @@ end
 
 -- 0: one for each CPU.
 function cnn.set_threads(n)
-  if C.cnn_set_threads(argument.whole("cnn.set_threads", "n", n, 0)) ~= 0 then handle.fail() end
+  n = math.min(argument.whole("cnn.set_threads", "n", n, 0), 2 ^ 31 - 1)
+  if C.cnn_set_threads(n) ~= 0 then handle.fail() end
 end
 
 function cnn.threads() return C.cnn_threads() end

@@ -57,7 +57,7 @@ class Inception(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """The scratch layer: biased variance in the moving average, prediction when gradients are off."""
+    """The scratch layer: biased moving variance, prediction mode when gradients are off."""
 
     def __init__(self, features, dims):
         super().__init__()
@@ -237,7 +237,7 @@ NETS = {
 # -------------------------------------------------------------------------------------- the data
 
 def fashion_mnist(split, limit=None):
-    """The first `limit` images [n x 28 x 28] uint8 and labels [n] int64, from 0, of train or t10k."""
+    """The first `limit` images [n x 28 x 28] uint8 and labels [n] int64, from 0."""
     def read(kind, header):
         with gzip.open(os.path.join(DATA, f"{split}-{kind}-ubyte.gz")) as f:
             return np.frombuffer(f.read(), np.uint8, offset=header)

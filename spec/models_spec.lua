@@ -88,7 +88,12 @@ describe("the block", function()
     local shape = table.concat(case.input, "x") .. " to " .. table.concat(case.output, "x")
     it(("%s, required from models.%s, takes %s"):format(case.block, from, shape), function()
       local make = require("models." .. from)[case.block]
-      local block = make((arguments or unpack)(arguments and unpack(case.args) or case.args))
+      local block
+      if arguments then
+        block = make(arguments(unpack(case.args)))
+      else
+        block = make(unpack(case.args))
+      end
       assert.same(case.output, { unpack(block(meta(case.input)):shape()) })
       assert.same(case.output, { unpack(block(cnn.rand(case.input)):shape()) })
     end)

@@ -51,10 +51,12 @@ function argument.options(who, options, known)
   return options
 end
 
+-- Beyond 2^53 not every whole number is one that Lua has.
 local function is_whole(value)
-  return type(value) == "number" and value % 1 == 0
+  return type(value) == "number" and value % 1 == 0 and math.abs(value) <= 2 ^ 53
 end
 
+-- least <= value <= 2^53
 function argument.whole(who, name, value, least)
   if not is_whole(value) or value < least then
     err.raise(("%s: %s: expected a whole number >= %d, got %s")

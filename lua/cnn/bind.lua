@@ -23,6 +23,7 @@ local buffers = {
   list = ffi.new("cnn_tensor *[?]", MAX_AXES),
 }
 local list_room = MAX_AXES
+local limits = { axes = 2 ^ 31 - 1, sizes = 2 ^ 53 } -- of the C type; beyond, it would wrap around
 
 local expected = {
   tensor = "a tensor or a number",
@@ -42,8 +43,12 @@ local function complain(op, index, value)
     err.got(value)))
 end
 
+-- A number that comes first may come back as the result (x:contiguous() is x): it gets a tensor of
+-- its own, and nobody can write into a constant that is kept.
 local function tensor_of(op, index, value)
-  if type(value) == "number" then return handle.constant(value) end
+  if type(value) == "number" then
+    return index == 1 and handle.scalar(value) or handle.constant(value)
+  end
   if value ~= nil or index == 1 then complain(op, index, value) end
   return nil
 end
@@ -51,10 +56,10 @@ end
 local function put(op, index, kind, values, n)
   if n > MAX_AXES then err.raise(("%s: expected at most %d numbers, got %d")
     :format(catalogue.signature(op), MAX_AXES, n)) end
-  local buffer = buffers[kind]
+  local buffer, limit = buffers[kind], limits[kind]
   for i = 1, n do
     local v = values[i]
-    if type(v) ~= "number" or v % 1 ~= 0 then complain(op, index, v) end
+    if type(v) ~= "number" or v % 1 ~= 0 or v > limit or v < -limit then complain(op, index, v) end
     buffer[i - 1] = v
   end
   return buffer, n
@@ -67,6 +72,7 @@ local function numbers_of(op, index, kind, ...)
   return put(op, index, kind, { ... }, select("#", ...))
 end
 
+-- Only what the table itself holds: the buffer does not keep alive what an __index would make.
 local function tensors_of(op, index, list)
   if type(list) ~= "table" then complain(op, index, list) end
   local n = #list
@@ -76,8 +82,9 @@ local function tensors_of(op, index, list)
   end
   local buffer = buffers.list
   for i = 1, n do
-    if not handle.is_tensor(list[i]) then complain(op, index, list[i]) end
-    buffer[i - 1] = list[i]
+    local x = rawget(list, i)
+    if not handle.is_tensor(x) then complain(op, index, x) end
+    buffer[i - 1] = x
   end
   return buffer, n
 end

@@ -23,6 +23,7 @@ local HEADER_LIMIT = 100e6
 
 local code_of = { f32 = "F32", bf16 = "BF16", u8 = "U8", i32 = "I32" }
 local dtype_of = { F32 = "f32", BF16 = "bf16", U8 = "u8", I32 = "i32" }
+local floats = { f32 = true, bf16 = true }
 local bytes_of = {
   BOOL = 1, U8 = 1, I8 = 1, F8_E5M2 = 1, F8_E4M3 = 1, I16 = 2, U16 = 2, F16 = 2, BF16 = 2,
   I32 = 4, U32 = 4, F32 = 4, F64 = 8, I64 = 8, U64 = 8,
@@ -186,7 +187,7 @@ function checkpoint.read(saved, name, tensor)
   local entry = saved.tensors[name]
   local dtype = dtype_of[entry.dtype]
   if not dtype then
-    err.raise(("%s: '%s' is %s, and only F32, BF16, I32 and U8 are read"):format(saved.file, name,
+    err.raise(("%s: '%s' is %s; F32, BF16, I32 and U8 are read"):format(saved.file, name,
       entry.dtype))
   end
   if ffi.string(C.cnn_dtype(tensor)) == dtype then return read_into(saved, entry, tensor) end
@@ -230,7 +231,10 @@ function Account:fits()
   return #self.missing + #self.unexpected + #self.other_shape == 0
 end
 
-local function same_shape(tensor, shape)
+-- Of the same shape, and floats for floats.
+local function fits(tensor, entry)
+  local shape, dtype, wanted = entry.shape, dtype_of[entry.dtype], tensor.dtype
+  if dtype ~= wanted and not (floats[dtype] and floats[wanted]) then return false end
   if C.cnn_dim(tensor) ~= #shape then return false end
   for axis, size in ipairs(shape) do
     if tonumber(C.cnn_size(tensor, axis)) ~= size then return false end
@@ -248,12 +252,12 @@ local function compare(saved, list)
     wanted[name] = true
     if not entry then
       table.insert(account.missing, name)
-    elseif same_shape(tensor, entry.shape) then
+    elseif fits(tensor, entry) then
       account.matched = account.matched + 1
       fitting[#fitting + 1] = item
     else
-      table.insert(account.other_shape, ("%s (file %s, net %s)"):format(name,
-        shape_text(entry.shape), tostring(tensor:shape())))
+      table.insert(account.other_shape, ("%s (file %s %s, net %s %s)"):format(name, entry.dtype,
+        shape_text(entry.shape), code_of[tensor.dtype], tostring(tensor:shape())))
     end
   end
   for name in pairs(saved.tensors) do

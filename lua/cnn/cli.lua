@@ -49,8 +49,10 @@ local function set_arg(words, script)
   _G.arg = list
 end
 
+-- The doctor comes also where the option parser is what is missing.
 local function run_command(name, words)
-  local options = require "cnn.arguments".parse(name, words)
+  local bare = name == "doctor" and #words == 0
+  local options = bare and {} or require "cnn.arguments".parse(name, words)
   if options.file then set_arg({ [0] = name, options.file }, 1) end
   return require(commands[name])[name](options) or 0
 end
@@ -142,8 +144,8 @@ function cli.main(words)
   local ok, result = host.guard(dispatch, words)
   io.stdout:flush()
   if ok then return result end
-  if host.interrupted() then return 130 end
   io.stderr:write("cnnlua: ", fail.line(result), "\n")
+  if host.interrupted() then return 130 end
   return fail.is_usage(result) and 2 or 1
 end
 

@@ -13,10 +13,11 @@ local module = require "cnn.module"
 local Sequential = module.class "Sequential"
 Sequential.library = true
 
+local is_module = module.is_module
 local earlier, previous = calls.earlier, calls.previous
 
 local function check_child(who, value)
-  if module.is_module(value) then return value end
+  if is_module(value) then return value end
   if module.is_class(value) then
     err.raise(("%s: expected a layer, got the class %s: write nn.%s(...)")
       :format(who, value.kind, value.kind))
@@ -61,6 +62,7 @@ function Sequential:forward(x)
   local d = calls.depth
   for i = 1, #self do
     local layer = self[i]
+    if not is_module(layer) then check_child("layer " .. i, layer) end
     local y = layer(x)
     previous[d], earlier[d] = layer, x
     x = y

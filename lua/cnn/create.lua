@@ -36,8 +36,8 @@ end
 
 local function sizes_buffer(who, sizes)
   local buffer = ffi.new("int64_t[?]", math.max(1, #sizes))
-  for i, size in ipairs(sizes) do
-    buffer[i - 1] = argument.whole(who, "size " .. i, size, 0)
+  for i = 1, #sizes do
+    buffer[i - 1] = argument.whole(who, "size " .. i, sizes[i], 0)
   end
   return buffer, #sizes
 end
@@ -61,6 +61,12 @@ local function read_sizes(who, ...)
   return buffer, count, options
 end
 
+-- The tensor at p; the engine's reason under the name that the user called.
+local function take(who, p)
+  if p == nil then err.raise(who .. ": " .. ffi.string(C.cnn_error()):gsub("^%w+: ", "")) end
+  return wrap(p)
+end
+
 local function finish(x, options)
   if options.dtype and options.dtype ~= "f32" then x = bind.ops.to(x, options.dtype) end
   if options.requires_grad then x.requires_grad = true end
@@ -69,7 +75,8 @@ end
 
 local function filled(who, value, ...)
   local sizes, n, options = read_sizes(who, ...)
-  local x = wrap(C.cnn_full(sizes, n, value, options.dtype or "f32", options.device or "cpu"))
+  local x = take(who, C.cnn_full(sizes, n, value, options.dtype or "f32",
+    options.device or "cpu"))
   if options.requires_grad then x.requires_grad = true end
   return x
 end
@@ -92,13 +99,13 @@ end
 -- Uniform in [0, 1).
 function create.rand(...)
   local sizes, n, options = read_sizes("cnn.rand", ...)
-  return finish(wrap(C.cnn_uniform(sizes, n, 0, 1, options.device or "cpu")), options)
+  return finish(take("cnn.rand", C.cnn_uniform(sizes, n, 0, 1, options.device or "cpu")), options)
 end
 
 -- Normal with mean 0 and standard deviation 1.
 function create.randn(...)
   local sizes, n, options = read_sizes("cnn.randn", ...)
-  return finish(wrap(C.cnn_normal(sizes, n, 0, 1, options.device or "cpu")), options)
+  return finish(take("cnn.randn", C.cnn_normal(sizes, n, 0, 1, options.device or "cpu")), options)
 end
 
 -- cnn.arange(5): 1 2 3 4 5; cnn.arange(first, last, step): both ends belong to it.
@@ -114,13 +121,16 @@ function create.arange(...)
   for name, value in pairs { first = first, last = last or "nothing", step = step } do
     argument.number("cnn.arange", name, value)
   end
-  return finish(wrap(C.cnn_arange(first, last, step, options.device or "cpu")), options)
+  local x = take("cnn.arange", C.cnn_arange(first, last, step, options.device or "cpu"))
+  return finish(x, options)
 end
 
 -- ------------------------------------------------------------------------- tensors of values
 
 local c_types = { f32 = "float[?]", bf16 = "float[?]", u8 = "uint8_t[?]", i32 = "int32_t[?]" }
 local ranges = { u8 = { 0, 255 }, i32 = { -2 ^ 31, 2 ^ 31 - 1 } }
+
+local MAX_AXES = 8 -- as in the engine
 
 local function place(indices, axis)
   local path = { "values" }
@@ -142,6 +152,9 @@ local function flatten(value, axis, indices, flat, sizes)
       or sizes.depth and "expected a number" or "expected a number or a table"
     err.raise(("cnn.tensor: %s at %s, got %s")
       :format(wanted, place(indices, axis), err.got(value)))
+  end
+  if axis > MAX_AXES then
+    err.raise(("cnn.tensor: expected at most %d axes, got tables nested deeper"):format(MAX_AXES))
   end
   sizes[axis] = sizes[axis] or #value
   if #value ~= sizes[axis] then
@@ -180,7 +193,7 @@ function create.tensor(values, shape, options)
   local buffer, n = sizes_buffer("cnn.tensor", sizes)
   local data = ffi.new(c_types[dtype], math.max(1, #flat))
   for i = 1, #flat do data[i - 1] = flat[i] end
-  local x = wrap(C.cnn_from_data(buffer, n, dtype == "bf16" and "f32" or dtype, data))
+  local x = take("cnn.tensor", C.cnn_from_data(buffer, n, dtype == "bf16" and "f32" or dtype, data))
   if dtype == "bf16" then x = bind.ops.to(x, dtype) end
   if shape ~= nil then x = bind.ops.view(x, shape) end
   if device ~= "cpu" then x = bind.ops.to(x, device) end

@@ -6,6 +6,8 @@
 -- Surprising: which frames are the library's is read off this file's own chunk name, so it works
 -- for files, for an installed tree and for modules embedded in the program.
 
+local ffi = require "ffi"
+
 local err = {
   explain = nil, -- function(message) -> message, place or nil; set by module.lua
 }
@@ -46,7 +48,8 @@ function err.got(value)
   if kind == "string" then return "the string '" .. value .. "'" end
   if kind == "nil" or kind == "number" or kind == "boolean" then return tostring(value) end
   if kind ~= "cdata" then return "a " .. kind end
-  return "the tensor " .. tostring(value):match("^[^\n]*")
+  if not ffi.istype("cnn_tensor", value) then return tostring(value) end
+  return "the tensor " .. require("cnn.format").head(value)
 end
 
 return err

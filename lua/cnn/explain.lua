@@ -13,17 +13,13 @@ local calls = require "cnn.calls"
 local create = require "cnn.create"
 local handle = require "cnn.handle"
 local module = require "cnn.module"
+local text = require "cnn.text"
 
 local LARGEST = 1024 -- pixels a side, of the inputs that are tried
 
 local stack, input, previous, earlier = calls.stack, calls.input, calls.previous, calls.earlier
 
 -- ------------------------------------------------------------------------------------ paths
-
--- "blocks.2" -> ".blocks[2]", "14" -> "[14]"
-local function step_text(name)
-  return (("." .. name):gsub("%.(%d+)", "[%1]"))
-end
 
 -- The name of `child` in `parent`, dotted where it sits deeper; nil when it is not there.
 local function name_in(parent, child)
@@ -36,17 +32,20 @@ end
 
 -- net[5].conv1: from the root of the tree that the outermost call belongs to.
 local function path_of(target, depth)
-  local root = stack[1] or target
-  while module.parent(root) do root = module.parent(root) end
+  local root, seen = stack[1] or target, {}
+  while module.parent(root) and not seen[root] do -- a module may hold itself
+    seen[root] = true
+    root = module.parent(root)
+  end
   if root == target then return nil end
   local path, node = "net", root
   for d = 1, depth do
     local name = stack[d] ~= node and name_in(node, stack[d])
-    if name then path, node = path .. step_text(name), stack[d] end
+    if name then path, node = text.path(path, name), stack[d] end
   end
   if node ~= target then
     local name = name_in(node, target)
-    path = name and path .. step_text(name) or path
+    path = name and text.path(path, name) or path
   end
   return path
 end

@@ -8,7 +8,10 @@
 -- Surprising: the checksums are of the bytes within the gzip files, because the distributors have
 -- compressed the same bytes differently.
 
+local ffi = require "ffi"
 local fail = require "cnn.fail"
+
+ffi.cdef "int isatty(int file);"
 
 local fashion_mnist = {}
 
@@ -109,7 +112,9 @@ local function download(dir)
     return nil, "neither curl nor wget is there to fetch it"
   end
   os.execute("mkdir -p " .. shell(dir) .. " 2>/dev/null")
-  io.stderr:write("cnnlua: fetching Fashion-MNIST (30 MB) into ", dir, "\n")
+  if ffi.C.isatty(2) ~= 0 then
+    io.stderr:write("cnnlua: fetching Fashion-MNIST (30 MB) into ", dir, "\n")
+  end
   for _, file in ipairs(files) do
     local ok, why = fetch_checked(file, dir)
     if not ok then return nil, why end

@@ -30,7 +30,8 @@ local function first_layer(net, forward)
   for path, module in net:named_modules() do paths[module] = path end
   local function leave(module, _, y)
     if not found and cnn.is_tensor(y) and not finite.is_finite(y) then
-      found = ("%s %s"):format(paths[module] or "a layer", module:describe())
+      local path = paths[module] and ("." .. paths[module]):gsub("%.(%d+)", "[%1]") or ""
+      found = ("net%s %s"):format(path == "." and "" or path, module:describe())
     end
   end
   calls.observe({ enter = function() end, leave = leave }, forward)

@@ -88,7 +88,9 @@ end
 
 local function render(x) return head(x) .. body(x) end
 
-return function(x)
+local format = { head = head }
+
+function format.text(x)
   if C.cnn_alive(x) == 0 then return "a tensor that was given back when its step ended" end
   local was = C.cnn_set_grad_enabled(0)
   local ok, text = pcall(render, x)
@@ -96,3 +98,5 @@ return function(x)
   if ok then return text end
   return ("%s: %s"):format(head(x), ok == false and tostring(text) or ffi.string(C.cnn_error()))
 end
+
+return format

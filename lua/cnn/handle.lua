@@ -42,14 +42,19 @@ function handle.is_tensor(x)
   return istype(tensor_type, x)
 end
 
--- Numbers as tensors without axes, for the ops that take tensors only. The usual ones are kept.
+-- A number as a tensor without axes, for the ops that take tensors only.
+function handle.scalar(value)
+  return handle.wrap(C.cnn_full(nil, 0, value, "f32", "cpu"))
+end
+
+-- The same to be read only: the usual ones are kept. (A table has no key NaN, and one for both 0s.)
 local constants, constants_count = {}, 0
 
 function handle.constant(value)
+  if value ~= value or value == 0 and 1 / value < 0 then return handle.scalar(value) end
   local known = constants[value]
   if known then return known end
-  local x = handle.wrap(C.cnn_full(nil, 0, value, "f32", "cpu"))
-  if value ~= value then return x end
+  local x = handle.scalar(value)
   C.cnn_keep(x)
   if constants_count >= 256 then constants, constants_count = {}, 0 end
   constants[value], constants_count = x, constants_count + 1

@@ -24,6 +24,9 @@ function image.read(file, options)
 end
 
 function image.write(file, picture)
+  if type(file) ~= "string" then
+    err.raise("cnn.image.write: expected a file's name, got " .. err.got(file))
+  end
   if not handle.is_tensor(picture) then
     err.raise("cnn.image.write: expected a tensor, got " .. err.got(picture))
   end

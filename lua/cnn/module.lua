@@ -161,7 +161,7 @@ module.base = Module
 function Module:init() end -- luacheck: ignore 212
 
 function Module:forward()
-  err.raise(("%s has no forward: define function %s:forward(x)"):format(self.kind, self.kind))
+  err.raise(("no forward: define function %s:forward(x)"):format(self.kind))
 end
 
 function Module:extra() return self[STATE].arguments or "" end
@@ -191,15 +191,15 @@ end
 local function refuse_unbuilt(name, node)
   if rawget(node, "unbuilt") then
     err.raise(("%s %s has no parameters yet: its input size is found at the first input " ..
-      "(net:shapes{...} is enough)"):format(name, node:describe()))
+      "(net:shapes{...} is enough)"):format(text.path("net", name), node:describe()))
   end
 end
 
 local function collect(self, wanted)
   local list = {}
-  refuse_unbuilt("it:", self)
+  refuse_unbuilt("", self)
   module.walk(self, function(name, value, kind)
-    if kind == "module" then refuse_unbuilt(name .. ":", value) end
+    if kind == "module" then refuse_unbuilt(name, value) end
     if kind == wanted then list[#list + 1] = { name, value } end
   end)
   return list
@@ -241,10 +241,17 @@ function Module:iter()
   return pairs_of(list)
 end
 
--- fn(module) for every module inside it, then for itself.
-function Module:apply(fn)
-  for _, child in self:iter() do child:apply(fn) end
+local function apply(self, fn, seen)
+  seen[self] = true
+  for _, child in self:iter() do
+    if not seen[child] then apply(child, fn, seen) end
+  end
   fn(self)
+end
+
+-- fn(module) for every module inside it, then for itself; what is shared comes once.
+function Module:apply(fn)
+  apply(self, fn, {})
   return self
 end
 
@@ -296,7 +303,8 @@ function module.count(self)
   return count
 end
 
-local function add_lines(self, name, depth, lines)
+-- `open` are the modules on the way to this one: one that holds itself is not entered again.
+local function add_lines(self, name, depth, lines, open)
   local children = {}
   module.each(self, function(child_name, value, kind)
     if kind == "module" then children[#children + 1] = { child_name, value } end
@@ -304,12 +312,15 @@ local function add_lines(self, name, depth, lines)
   local count = module.count(self)
   local line = ("  "):rep(depth) .. (name and name .. ": " or "") .. self:describe()
   lines[#lines + 1] = count > 0 and line .. "  " .. text.commas(count) or line
-  for _, child in ipairs(children) do add_lines(child[2], child[1], depth + 1, lines) end
+  if open[self] then return end
+  open[self] = true
+  for _, child in ipairs(children) do add_lines(child[2], child[1], depth + 1, lines, open) end
+  open[self] = nil
 end
 
 local function to_text(self)
   local lines = {}
-  add_lines(self, nil, 0, lines)
+  add_lines(self, nil, 0, lines, {})
   return table.concat(lines, "\n")
 end
 

@@ -3,8 +3,8 @@
 --   local opt = cnn.optim.SGD(net:parameters(), { lr = 0.1, momentum = 0.9, weight_decay = 5e-4 })
 --   opt:zero_grad() ; loss:backward() ; opt:step()
 --
--- opt.lr (and momentum, weight_decay ...) may be set between steps. opt:state() is what a later
--- run needs, { step = n, tensors = { ["velocity.1"] = tensor, ... } }; opt:load_state takes it back.
+-- opt.lr (and momentum, weight_decay ...) may be set between steps. opt:state() is what a later run
+-- needs: { step = n, tensors = { ["velocity.1"] = tensor, ... } }. opt:load_state takes it back.
 --
 -- Surprising: a parameter without a gradient is left alone, weight decay included, as in PyTorch.
 
@@ -142,6 +142,9 @@ local function define(name, defaults, slots, update)
       if type(default) == "boolean" then argument.boolean(class.who, key, self[key]) end
     end
     self:check()
+    if self.nesterov and self.momentum == 0 then
+      err.raise(class.who .. ": nesterov: expected a momentum above 0 with it, got 0")
+    end
     return self
   end
 end

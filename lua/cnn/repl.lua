@@ -23,12 +23,16 @@ local repl = {}
 -- ------------------------------------------------------------------------------------ evaluation
 
 -- A chunk from what was typed; nil and true when more is needed, nil and a message when it is wrong.
+-- It is given the function for its values: `return f()` would be a tail call, without a line of its
+-- own in f's errors.
 local function compile(text)
   local expression = text:gsub("^%s*=", "")
-  local chunk = loadstring("return " .. expression, "=stdin")
-  if chunk then return chunk end
-  local why
-  chunk, why = loadstring(lexer.to_globals(text), "=stdin")
+  if loadstring("return " .. expression) then
+    local ending = expression:find("--", 1, true) and "\n)" or ")"
+    local chunk = loadstring("(...)(" .. expression .. ending, "=stdin")
+    if chunk then return chunk end
+  end
+  local chunk, why = loadstring(lexer.to_globals(text), "=stdin")
   if chunk then return chunk end
   return nil, why:find "'<eof>'$" and true or why
 end
@@ -40,13 +44,11 @@ local function show(value)
   return tostring(value)
 end
 
-local function print_values(ok, ...)
-  if not ok then return false, ... end
+local function print_values(...)
   local n = select("#", ...)
   local parts = {}
   for i = 1, n do parts[i] = show((select(i, ...))) end
   if n > 0 then print(table.concat(parts, "\t")) end
-  return true
 end
 
 local function complain(why)
@@ -54,16 +56,13 @@ local function complain(why)
   io.stderr:write(fail.line(why), "\n")
 end
 
+-- Typed loops stay interpreted: compiled ones would not notice Ctrl-C.
 local function evaluate(chunk, environment)
   setfenv(chunk, environment)
-  local function run() return print_values(true, chunk()) end
-  local ok, why = guard.call(run)
-  if guard.interrupted() then
-    guard.clear()
-    complain "interrupted"
-  elseif not ok then
-    complain(why)
-  end
+  jit.off(chunk, true)
+  local ok, why = guard.call(chunk, print_values)
+  if guard.interrupted() then guard.clear() end
+  if not ok then complain(why) end
   io.stdout:flush()
 end
 

@@ -100,12 +100,14 @@ local function series(label, style, points, column)
 end
 
 -- points: { epoch =, train_loss =, train_acc =, test_acc = }, in order. true, or nil and why not.
+-- As in the book the axis starts at 1, unless all there is lies before.
 function Directory:draw_curves(points, title, epochs)
+  local beyond = #points > 0 and points[#points].epoch > 1
   return require "cnn.plot".curves(self:file "curves.png", {
     series("train loss", "solid", points, "train_loss"),
     series("train acc", "dashed", points, "train_acc"),
     series("test acc", "dashdot", points, "test_acc"),
-  }, { title = title, from = epochs > 1 and 1 or 0, to = epochs })
+  }, { title = title, from = beyond and 1 or 0, to = epochs })
 end
 
 return rundir

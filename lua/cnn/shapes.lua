@@ -32,15 +32,10 @@ local function meta_input(who, x)
   return create.zeros(x, { device = "meta" })
 end
 
--- Names as one reads them: "b1.2" -> "b1[2]".
-local function readable(name)
-  return (("." .. name):gsub("%.(%d+)", "[%1]"):gsub("^%.", ""))
-end
-
 -- An observer that fills rows, and those rows.
 local function recorder(net)
   local rows, open, names, macs = {}, {}, {}, 0
-  for name, node in net:named_modules() do names[node] = readable(name) end
+  for name, node in net:named_modules() do names[node] = text.path("", name):gsub("^%.", "") end
 
   local function count_macs()
     macs = macs + tonumber(C.cnn_macs())

@@ -3,6 +3,9 @@
 -- Returns what fn returns; of all tensors made inside only those live on, one level deep in
 -- returned tables too. An error inside forgets what has not run. A step inside a step is part of
 -- the outer one.
+--
+-- Surprising: fn is called through string.gsub. Lua cannot yield across it, so no coroutine leaves
+-- a step half-way, never to come back.
 
 local ffi = require "ffi"
 local engine = require "cnn.ffi"
@@ -17,24 +20,33 @@ local function add_kept(kept, value)
   if is_tensor(value) then kept[#kept + 1] = value end
 end
 
-local function finish(ok, ...)
+local function pack(...) return { n = select("#", ...), ... } end
+
+-- fn's results, or nil and what it threw.
+local function record(fn, ...)
+  local arguments, results = pack(...), nil
+  local ok, message = pcall(string.gsub, "x", "x", function()
+    recording = true
+    if C.cnn_step_begin() ~= 0 then handle.fail() end
+    results = pack(fn(unpack(arguments, 1, arguments.n)))
+  end)
   recording = false
-  if not ok then
-    C.cnn_step_abandon()
-    error((...), 0)
-  end
+  return ok and results, message
+end
+
+local function finish(results)
   local kept = {}
-  for i = 1, select("#", ...) do
-    local value = select(i, ...)
+  for i = 1, results.n do
+    local value = results[i]
     add_kept(kept, value)
     if type(value) == "table" then
-      for _, inner in pairs(value) do add_kept(kept, inner) end
+      for _, inner in next, value do add_kept(kept, inner) end
     end
   end
   local list = ffi.new("cnn_tensor *[?]", math.max(1, #kept))
   for i = 1, #kept do list[i - 1] = kept[i] end
   if C.cnn_step_end(list, #kept) ~= 0 then handle.fail() end
-  return ...
+  return unpack(results, 1, results.n)
 end
 
 return function(fn, ...)
@@ -42,7 +54,8 @@ return function(fn, ...)
     err.raise("cnn.step(fn, ...): fn: expected a function, got " .. err.got(fn))
   end
   if recording then return fn(...) end
-  if C.cnn_step_begin() ~= 0 then handle.fail() end
-  recording = true
-  return finish(pcall(fn, ...))
+  local results, message = record(fn, ...)
+  if results then return finish(results) end
+  C.cnn_step_abandon()
+  error(message, 0)
 end

@@ -61,6 +61,8 @@ end
 
 function methods.is_contiguous(x) return C.cnn_is_contiguous(x) ~= 0 end
 
+local MOST_VALUES = 2 ^ 25 -- what Lua's own memory holds as tables
+
 local one_value = ffi.new("double[1]")
 
 function methods.item(x)
@@ -70,7 +72,12 @@ end
 
 -- All values as nested tables; a number for a tensor without axes.
 function methods.totable(x)
-  local values = ffi.new("double[?]", math.max(1, tonumber(C.cnn_numel(x))))
+  local count = tonumber(C.cnn_numel(x))
+  if count > MOST_VALUES then
+    err.raise(("x:totable(): expected at most %d values, got %.0f (%s)"):format(MOST_VALUES, count,
+      tostring(methods.shape(x))))
+  end
+  local values = ffi.new("double[?]", math.max(1, count))
   if C.cnn_read(x, values) ~= 0 then fail() end
   local sizes, at = sizes_of(x), 0
   local function build(axis)
@@ -164,7 +171,7 @@ function meta.__len(x)
   return tonumber(C.cnn_size(x, 1))
 end
 
-function meta.__tostring(x) return require("cnn.format")(x) end
+function meta.__tostring(x) return require("cnn.format").text(x) end
 
 -- ------------------------------------------------------------------------ fields and indices
 

@@ -1,11 +1,19 @@
 -- text.lua - values and numbers as short text, for messages, summaries and printed nets.
 
+local err = require "cnn.error"
+
 local text = {}
 
 -- 46764746 -> "46,764,746"
 function text.commas(n)
   local reversed = ("%.0f"):format(n):reverse():gsub("(%d%d%d)", "%1,")
   return (reversed:reverse():gsub("^,", ""))
+end
+
+-- A dotted name as one writes it in Lua: path("net", "b1.2") -> "net.b1[2]"
+function text.path(root, name)
+  if name == "" then return root end
+  return root .. ("." .. name):gsub("%.(%d+)", "[%1]")
 end
 
 local function is_name(key) return type(key) == "string" and key:match("^[%a_][%w_]*$") end
@@ -33,7 +41,7 @@ function text.value(value, inner)
   if kind == "number" then return ("%.14g"):format(value) end
   if kind == "string" then return ("'%s'"):format(value) end
   if kind == "nil" or kind == "boolean" then return tostring(value) end
-  if kind == "cdata" then return tostring(value):match("^[^\n,:]*") end
+  if kind == "cdata" then return err.got(value) end
   if kind ~= "table" then return kind end
   if value.describe then return value:describe() end
   if getmetatable(value) then return tostring(value) end

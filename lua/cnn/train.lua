@@ -322,10 +322,11 @@ end
 local function rescue(run)
   if run.in_step then restore_buffers(run) end
   run.progress:clear()
+  local rows = { unpack(run.rows) }
   if run.batches > 0 then
-    local row = row_of(run, run.epoch - 1 + run.batches / run.total)
-    run.dir:write_metrics { unpack(run.rows), row }
+    rows[#rows + 1] = row_of(run, run.epoch - 1 + run.batches / run.total)
   end
+  run.dir:write_metrics(rows)
   if not finite.first(run.net:named_parameters()) then
     saved_run.write(run, "last.safetensors")
   end
@@ -378,6 +379,9 @@ local function call(_, value, options)
     if not saved and not tostring(why):find(tostring(problem), 1, true) then
       why = ("%s; and what was reached could not be saved: %s"):format(fail.line(why),
         fail.line(problem))
+    end
+    if guard.interrupted() then
+      why = ("interrupted at step %d; --resume %s goes on"):format(run.steps, run.dir.path)
     end
     error(why, 0)
   end

@@ -3,8 +3,8 @@
 --   local r = program.run("train models/bn_lenet.lua --lr -1")     r.status, r.out, r.err
 --   program.run(words, { input = text, env = "CNNLUA_DATA=/x", before = "ulimit -f 8;" })
 --
--- Words are the shell's; program.quote makes one of any text. Each spec file has a scratch
--- directory, program.scratch, which program.sweep empties.
+-- Words are the shell's; program.quote makes one of any text. There is a scratch
+-- directory for files, which program.sweep removes.
 
 local program = {}
 
@@ -38,30 +38,35 @@ end
 
 -- The shell's exit status and what it printed.
 function program.shell(command)
-  local pipe = io.popen("(" .. command .. ") 2>&1; echo; echo $?")
+  local pipe = io.popen("(" .. command .. ") 2>&1; status=$?; echo; echo $status")
   local text = pipe:read "*a"
   pipe:close()
   local out, status = text:match "^(.-)\n?(%d+)\n$"
   return tonumber(status), out
 end
 
-local function make_scratch()
-  local status, name = program.shell "mktemp -d"
-  assert(status == 0, name)
-  return (name:gsub("%s+$", ""))
-end
+local scratch
 
-program.scratch = make_scratch()
+-- The scratch directory, made when it is first asked for.
+function program.directory()
+  if not scratch then
+    local status, name = program.shell "mktemp -d"
+    assert(status == 0, name)
+    scratch = name:gsub("%s+$", "")
+  end
+  return scratch
+end
 
 -- A path in the scratch directory; with a text, a file that has it.
 function program.file(name, text)
-  local path = program.scratch .. "/" .. name
+  local path = program.directory() .. "/" .. name
   return text and program.write(path, text) or path
 end
 
+-- Removes the scratch directory.
 function program.sweep()
-  assert(program.scratch:match "^/.*/[^/]+$")
-  os.execute("rm -rf " .. program.quote(program.scratch))
+  if scratch then os.execute("rm -rf " .. program.quote(scratch)) end
+  scratch = nil
 end
 
 function program.run(words, options)

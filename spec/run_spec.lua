@@ -1,0 +1,288 @@
+-- Whole training runs through the real program, on a few hundred real images: they learn, leave
+-- their files, repeat, resume, and end as they should when something ends them.
+
+local cjson = require "cjson"
+local cnn = require "cnn"
+local checkpoint = require "cnn.checkpoint"
+local program = require "spec.support.program"
+local engine = require "spec.support.engine"
+
+local quote = program.quote
+
+local function out(name) return program.file(name) end
+
+-- Trains bn_lenet on 512 images with some further words.
+local function train(name, words, options)
+  return program.ok(("models/bn_lenet.lua --limit 512 --batch 64 --out %s %s"):format(
+    quote(out(name)), words or ""), options)
+end
+
+-- The rows of metrics.csv, by column.
+local function metrics(name)
+  local rows, columns = {}, nil
+  for line in program.read(out(name) .. "/metrics.csv"):gmatch "[^\n]+" do
+    local cells = {}
+    for cell in (line .. ","):gmatch "([^,]*)," do cells[#cells + 1] = cell end
+    if columns then
+      local row = {}
+      for i, column in ipairs(columns) do row[column] = tonumber(cells[i]) end
+      rows[#rows + 1] = row
+    else
+      columns = cells
+    end
+  end
+  return rows
+end
+
+-- All numbers of a safetensors file, by name.
+local function tensors(name, file)
+  local saved = checkpoint.open(out(name) .. "/" .. (file or "last.safetensors"))
+  local all = {}
+  for key, entry in pairs(saved.tensors) do
+    local x = cnn.zeros(entry.shape)
+    checkpoint.read(saved, key, x)
+    all[key] = engine.list(x)
+  end
+  return all
+end
+
+-- What depends on the images and the seed, not on the clock.
+local function numbers(name)
+  local rows = metrics(name)
+  for _, row in ipairs(rows) do row.seconds, row.examples_per_s, row.peak_mb = nil, nil, nil end
+  return rows
+end
+
+describe("a training run", function()
+  teardown(program.sweep)
+
+  it("learns, says so in the book's two lines, and leaves its files", function()
+    local r = program.ok("models/bn_lenet.lua --limit 768 --epochs 6 --batch 32 --lr 0.5 --out "
+      .. quote(out "whole"))
+    local lines = {}
+    for line in r.out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+    assert.truthy(lines[1]:find "bn_lenet.*44,878 parameters")
+    assert.truthy(r.out:find "seed 1")
+    assert.truthy(lines[#lines - 1]:find
+      "^loss %d%.%d%d%d, train acc %d%.%d%d%d, test acc %d%.%d%d%d$")
+    assert.truthy(lines[#lines]:find "^%d+%.%d examples/sec on cpu")
+    local epochs = 0
+    for _ in r.out:gmatch "\nepoch %d/6: " do epochs = epochs + 1 end
+    assert.equal(6, epochs)
+    local rows = metrics "whole"
+    assert.equal(6, #rows)
+    assert.is_true(rows[6].train_loss < 0.6 * rows[1].train_loss)
+    assert.is_true(rows[6].train_acc > 0.65)
+    assert.equal(("loss %.3f, train acc %.3f, test acc %.3f"):format(rows[6].train_loss,
+      rows[6].train_acc, rows[6].test_acc), lines[#lines - 1])
+    assert.equal("\137PNG\r\n", program.read(out "whole" .. "/curves.png"):sub(1, 6))
+    local status, listed = program.shell("ls -A " .. quote(out "whole"))
+    assert.equal(0, status)
+    assert.equal("best.safetensors curves.png last.safetensors metrics.csv",
+      (listed:gsub("%s+", " "):gsub(" $", "")))
+  end)
+
+  it("keeps the best weights by test accuracy, and eval and the REPL read them", function()
+    local best = 0
+    for _, row in ipairs(metrics "whole") do best = math.max(best, row.test_acc) end
+    local weights = quote(out "whole" .. "/best.safetensors")
+    local r = program.ok("eval models/bn_lenet.lua --weights " .. weights)
+    assert.truthy(r.out:find("^test loss %d+%.%d%d%d, test acc " .. ("%.3f"):format(best) .. "\n$"))
+    local json = cjson.decode(program.ok("eval models/bn_lenet.lua --json --weights "
+      .. weights).out)
+    assert.is_true(math.abs(json.acc - best) < 1e-6)
+    assert.equal(10000, json.images)
+    r = program.ok("-i models/bn_lenet.lua", {
+      input = ("print(net:load(%q))\n#net\nrecipe.name\ndata.test:count()\n"):format(
+        out "whole" .. "/best.safetensors"),
+    })
+    assert.truthy(r.out:find "26 of 26 tensors matched.*16\nbn_lenet\n10000\n")
+  end)
+
+  it("prints the two lines only with --quiet, one object with --json", function()
+    local r = train("quiet", "--epochs 1 --quiet")
+    assert.truthy(r.out:find "^loss [^\n]+\n[%d.]+ examples/sec on cpu[^\n]*\n$")
+    assert.equal("", r.err)
+    local result = cjson.decode(train("json", "--epochs 1 --json").out)
+    assert.equal(1, result.epochs)
+    assert.equal(8, result.steps)
+    assert.equal(1, result.seed)
+    assert.equal(44878, result.parameters)
+    assert.is_true(result.loss > 0 and result.test_acc > 0 and result.examples_per_s > 0)
+    assert.is_true(result.end_to_end_examples_per_s < result.examples_per_s)
+  end)
+
+  it("gives the same numbers for the same command, and for any number of threads", function()
+    train("one", "--epochs 2 --threads 1")
+    train("two", "--epochs 2 --threads 2")
+    train("seven", "--epochs 2 --threads 7")
+    assert.same(numbers "one", numbers "two")
+    assert.same(tensors "one", tensors "two")
+    assert.same(tensors "one", tensors "seven")
+    train("seeded", "--epochs 1 --seed 2")
+    assert.are_not.same(numbers("one")[1], numbers("seeded")[1])
+  end)
+
+  it("goes on with the same bits after --resume, and keeps its settings", function()
+    train("long", "--epochs 3 --seed 5")
+    train("short", "--epochs 2 --seed 5")
+    local r = program.ok(("models/bn_lenet.lua --epochs 3 --resume %s"):format(quote(out "short")))
+    assert.truthy(r.out:find "resumed from .*last.safetensors at epoch 3")
+    assert.same(numbers "long", numbers "short")
+    assert.same(tensors "long", tensors "short")
+    program.refuses("models/resnet.lua --resume " .. quote(out "short"), 1, "bn_lenet.*resnet")
+    program.refuses("models/bn_lenet.lua --seed 6 --resume " .. quote(out "short"), 1, "seed")
+    program.refuses("models/bn_lenet.lua --resume /nowhere", 1, "/nowhere")
+  end)
+
+  it("resumes with momentum and a schedule as if it had not stopped", function()
+    local script = program.file("momentum.lua", [[
+      local nn = require "cnn".nn
+      return {
+        name = "momentum", input = { 1, 28, 28 },
+        net = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(784, 10)),
+        train = { batch = 64, lr = 0.1, epochs = 4, optimizer = "adam", schedule = "cosine",
+          weight_decay = 1e-4 },
+      }]])
+    program.ok(("%s --limit 256 --out %s"):format(quote(script), quote(out "full")))
+    local rows = metrics "full"
+    assert.is_true(rows[4].lr < rows[2].lr and rows[2].lr < rows[1].lr)
+    -- two epochs of the four, then Ctrl-C's place: the file of epoch 2 is kept aside
+    local command = ("%s --limit 256 --out %s >/dev/null & pid=$!; "
+      .. "while kill -0 $pid 2>/dev/null && ! grep -q ^2, %s/metrics.csv 2>/dev/null; "
+      .. "do sleep 0.02; done; kill -INT $pid 2>/dev/null; wait $pid"):format(
+      quote(program.command) .. " " .. quote(script), quote(out "part"), quote(out "part"))
+    program.shell(command)
+    program.ok(("%s --resume %s"):format(quote(script), quote(out "part")))
+    assert.same(tensors "full", tensors "part")
+    assert.is_not_nil(tensors("part")["optimizer.m.1"])
+  end)
+end)
+
+-- Starts a long run, sends a signal after its first epoch, and waits; returns status and stderr.
+local function interrupt(name, words, signals)
+  local dir = quote(out(name))
+  local command = ("%s models/bn_lenet.lua --limit 2048 --epochs 100000 --out %s %s >%s 2>%s & "
+    .. "pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e %s/metrics.csv ]; do sleep 0.02; done; "
+    .. "%s wait $pid"):format(quote(program.command), dir, words or "", quote(out "stdout"),
+    quote(out "stderr"), dir, signals or "kill -INT $pid;")
+  local status = program.shell(command)
+  return status, program.read(out "stderr"), program.read(out "stdout")
+end
+
+describe("a run that is ended", function()
+  teardown(program.sweep)
+
+  it("by Ctrl-C writes curves, metrics and last weights, and exits with 130", function()
+    local status, err = interrupt "stopped"
+    assert.equal(130, status)
+    assert.is_nil(err:find "traceback")
+    for _, file in ipairs { "curves.png", "metrics.csv", "last.safetensors", "best.safetensors" } do
+      assert.is_true(program.exists(out "stopped" .. "/" .. file), file .. " is missing")
+    end
+    for _, list in pairs(tensors "stopped") do
+      for _, v in ipairs(list) do assert.is_true(v - v == 0) end
+    end
+    local state = checkpoint.open(out "stopped" .. "/last.safetensors")
+    assert.is_not_nil(state.metadata["cnnlua.run"])
+    local rows = #metrics "stopped"
+    program.ok(("models/bn_lenet.lua --epochs %d --resume %s"):format(rows + 1,
+      quote(out "stopped")))
+    assert.is_true(#metrics "stopped" >= rows)
+  end)
+
+  it("by two Ctrl-C in a row still ends, and soon", function()
+    local status = interrupt("twice", "", "kill -INT $pid; sleep 0.05; kill -INT $pid;")
+    assert.is_true(status == 130, "the status is " .. status)
+  end)
+
+  it("by a loss that is not finite names step, rate and layer, and keeps good weights", function()
+    local r = program.refuses(("models/bn_lenet.lua --limit 512 --batch 64 --lr 1e38 --out %s"):format(
+      quote(out "diverged")), 1, "loss is .* at step %d+ .*lr 1e%+38.*last.safetensors")
+    assert.truthy(r.err:find "parameter" or r.err:find "output of", r.err)
+    for _, list in pairs(tensors "diverged") do
+      for _, v in ipairs(list) do assert.is_true(v - v == 0, "the weights kept are not finite") end
+    end
+  end)
+
+  it("by a script's layer that makes NaN names that layer", function()
+    local script = program.file("nan.lua", [[
+      local nn = require "cnn".nn
+      local Root = nn.module "Root"
+      function Root:forward(x) return (x - 0.5):sqrt() end
+      return {
+        name = "nan", input = { 1, 28, 28 }, train = { batch = 32, lr = 0.1, epochs = 1 },
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), Root(), nn.Linear(16, 10)),
+      }]])
+    local r = program.refuses(("%s --limit 64 --out %s"):format(quote(script), quote(out "nan")), 1,
+      "not a number at step 1 .*lr 0.1.*net%[3%] Root%(%)")
+    assert.is_nil(r.err:find("Linear", 1, true))
+  end)
+
+  it("by a disk without room leaves no half file", function()
+    local dir = out "full-disk"
+    train("full-disk", "--epochs 1")
+    local before = program.read(dir .. "/last.safetensors")
+    local r = program.run(("models/bn_lenet.lua --limit 512 --batch 64 --epochs 1 --seed 3 --out %s")
+      :format(quote(dir)), { before = "trap '' XFSZ; ulimit -f 100;" })
+    assert.equal(1, r.status)
+    assert.truthy(r.err:find "safetensors: cannot write: File too large", r.err)
+    assert.truthy(r.err:find "^[^\n]+\n$", r.err)
+    assert.equal(before, program.read(dir .. "/last.safetensors"))
+    local _, listed = program.shell("ls -A " .. quote(dir))
+    assert.equal("best.safetensors curves.png last.safetensors metrics.csv",
+      (listed:gsub("%s+", " "):gsub(" $", "")))
+  end)
+
+  it("by an error of the script's own tells it in one line", function()
+    local script = program.file("augment.lua", [[
+      local nn = require "cnn".nn
+      return {
+        name = "augment", input = { 1, 28, 28 },
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+        train = { batch = 32, lr = 0.1, epochs = 1,
+          augment = function(x, y) return x + y.nothing end },
+      }]])
+    program.refuses(("%s --limit 64 --out %s"):format(quote(script), quote(out "augment")), 1,
+      "augment.lua:6:")
+  end)
+end)
+
+describe("a recipe's own", function()
+  teardown(program.sweep)
+
+  it("data, optimizer, schedule and augmentation are used", function()
+    local script = program.file("own.lua", [[
+      local cnn = require "cnn"
+      local nn = cnn.nn
+      local images = cnn.zeros({ 40, 1, 4, 4 }, { dtype = "u8" })
+      local labels = {}
+      for i = 1, 40 do
+        images[i]:fill(i % 2 * 200 + i)
+        labels[i] = i % 2 + 1
+      end
+      local part = { images = images, labels = labels }
+      return {
+        name = "own", input = { 1, 4, 4 },
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)),
+        data = { name = "light", classes = { "dark", "light" }, train = part, test = part },
+        train = {
+          batch = 8, epochs = 12, lr = 0.5,
+          optimizer = function(p, o) return cnn.optim.SGD(p, { lr = o.lr, momentum = 0.5 }) end,
+          schedule = function(time) return 1 / (1 + time) end,
+          augment = function(x, y) return x + (math.random() - 0.5) * 0.01, y end,
+        },
+      }]])
+    local r = program.ok(("%s --out %s"):format(quote(script), quote(out "own")))
+    assert.truthy(r.out:find "data light: 40 training and 40 test images of 4x4")
+    local rows = metrics "own"
+    assert.equal(1, rows[12].test_acc)
+    assert.is_true(rows[12].lr < rows[1].lr)
+    -- pictures of one's own: the right label by name
+    local picture = program.file "light.png"
+    cnn.image.write(picture, cnn.full({ 1, 9, 9 }, 0.9))
+    r = program.ok(("predict %s --weights %s %s"):format(quote(script),
+      quote(out "own" .. "/last.safetensors"), quote(picture)))
+    assert.truthy(r.out:find("light.png: light 0%.%d%d%d"))
+  end)
+end)
