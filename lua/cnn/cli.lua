@@ -109,7 +109,8 @@ local function run_lua(words)
       return prompt(words, i + 1)
     elseif word == "-" then
       set_arg(words, i)
-      run_chunk(loadfile(), "cannot read standard input", unpack(rest(words, i + 1)))
+      local chunk, why = loadfile()
+      run_chunk(chunk, why, unpack(rest(words, i + 1)))
       return 0
     elseif word == "--" then
       if words[i + 1] then return run_file(words, i + 1) end

@@ -84,7 +84,7 @@ local function cuda()
     C.cnn_release(x)
     say("CUDA", "a device is there: --device cuda")
   else
-    say("CUDA", ("none (%s); everything runs on the CPU"):format(ffi.string(C.cnn_error())))
+    say("CUDA", "none: this build has the CPU only, and everything runs there")
   end
 end
 
