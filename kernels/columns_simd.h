@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum {
-    COLUMNS = 512,        /* of a panel: its sums stay in the L1 cache */
+    COLUMNS = 1024,       /* of a panel: its sums stay in the L1 cache */
     SLICES = 16,          /* at most */
     SLICE_SIZE = 1 << 14, /* elements, at least */
     BLOCK = 64,           /* numbers added up in float */
@@ -108,11 +108,11 @@ static void add_matrix(enum fold fold, int64_t columns, int64_t rows, const floa
     }
 }
 
-/* How many rows are read as one: several where they are dense and one would not fill vectors. */
-static int64_t rows_joined(const panel *m, int64_t ldx) {
+/* How many dense rows are best taken as one: several where one would not fill vectors. */
+static int64_t rows_filling_vectors(int64_t columns) {
     int64_t k = 1;
-    if (ldx != m->columns || (m->fold == DOT && ldx != m->ldy) || ldx > COLUMNS / LANES) return k;
-    while (m->columns * k % LANES) k *= 2;
+    if (columns > COLUMNS / LANES) return k;
+    while (columns * k % LANES) k *= 2;
     return k;
 }
 
@@ -155,7 +155,9 @@ static void add_block(const panel *m, totals *t, int64_t joined, int64_t rows, c
 /* Rows [begin, end) of a panel, counted over all its row dimensions. */
 static void add_range(const panel *m, totals *t, int64_t begin, int64_t end) {
     int last = m->nr - 1;
-    int64_t inner = m->rsize[last], ldx = m->rx[last], joined = rows_joined(m, ldx);
+    int64_t inner = m->rsize[last], ldx = m->rx[last];
+    int dense = ldx == m->columns && (m->fold != DOT || ldx == m->ldy);
+    int64_t joined = dense ? rows_filling_vectors(m->columns) : 1;
     t->rows = 0;
     memset(t->s, 0, m->columns * sizeof *t->s);
     memset(t->q, 0, m->columns * sizeof *t->q);

@@ -26,7 +26,7 @@ enum {
     PICTURES = 14 / TILE_ROWS * TILE_ROWS,
     SMALL = 8,         /* lines up to here are short: pictures side by side, if there are as many */
     SEGMENTS = 64,     /* of a tile; the rest is added by another tile */
-    GRAD_PIXELS = 128, /* of a block of the weight gradient, about: dy and x stay in the caches */
+    GRAD_PIXELS = 256, /* of a block of the weight gradient, about: dy and x stay in the caches */
     TASKS = 32,        /* wanted at least, for any number of threads to share */
     PARTIAL = 2 << 20  /* floats of partial sums of dw at most */
 };
@@ -183,7 +183,7 @@ static void multiply_taps(const source *s, const window *w, tiles *t, int64_t y,
     t->seg = seg, t->segs = 0;
     t->k = together ? size_of(kx) * s->c : s->c;
     int64_t line = s->y.base + y * s->y.stride - w->y, pixel = s->x.base + x * s->x.stride - w->x;
-    for (int64_t i = ky.begin; i < ky.end; i++)
+    for (int64_t i = ky.begin; i < ky.end && t->k; i++)
         for (int64_t j = kx.begin; j < (together ? kx.begin + 1 : kx.end); j++) {
             if (t->segs == SEGMENTS) {
                 multiply_tiles(t);

@@ -112,7 +112,7 @@ static void product_block(const product *p, int64_t row, int64_t rows, int64_t c
     float *b = a + a_size(p), *result = b + b_size(p);
     segment whole = {0, 0};
     tiles t = {.seg = &whole,
-               .segs = 1,
+               .segs = p->k > 0,
                .rows = rows,
                .cols = cols,
                .b = b,

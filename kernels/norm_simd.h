@@ -2,8 +2,8 @@
  *
  * Bytes an element: statistics 4, forward 8, backward 20 (x and dy are read twice, dx written).
  *
- * Surprising: the second pass of the backward runs from the last row to the first, as the rows that
- * the first pass read last are the ones still in the cache. */
+ * Surprising: the second pass of the backward takes the last rows first, as those that the first
+ * pass read last are still in the cache. */
 #include "columns_simd.h"
 
 #if K_SIMD
@@ -14,11 +14,6 @@ enum { GRAIN = 1 << 14 }; /* elements a thread takes at once */
 
 static int64_t rows_at_once(int64_t columns) { return k_max(1, GRAIN / k_max(columns, 1)); }
 
-/* Large dense outputs are streamed: simd.h. */
-static int is_streamed(const k_norm *s, int64_t ld, const float *y) {
-    return s->rows * s->c >= K_STREAM_FLOATS && ld == s->c && s->c % LANES == 0 && vec_aligned(y);
-}
-
 static void vec_put(float *p, vec x, int64_t n, int stream) {
     if (stream)
         vec_stream(p, x);
@@ -26,8 +21,7 @@ static void vec_put(float *p, vec x, int64_t n, int stream) {
         vec_store_upto(p, x, n);
 }
 
-/* ------------------------------------------------------------------------------------- statistics
- */
+/* ----------------------------------------------------------------------------------- statistics */
 
 static panel panel_of(const k_norm *s, const float *x, enum fold fold, int64_t first) {
     return (panel){.fold = fold,
@@ -51,74 +45,99 @@ static void batch_stats(const k_norm *s, const float *x, float *mean, float *var
     }
 }
 
-/* ---------------------------------------------------------------------------------------- forward
- */
+/* ------------------------------------------------------------------------ forward and gradient
+ * y = scale (x - mean) + shift, dx = scale (dy - shift - slope (x - mean)), a panel of columns at a
+ * time. shift is beta, or the mean of dy; the coefficients are worked out once for a panel. */
 
 typedef struct {
-    const k_norm *s;
-    const float *x, *mean, *rstd, *gamma, *beta;
+    int64_t columns, joined;    /* of the panel; rows that are worked on as one */
+    int64_t rows, ldx, ldy, ld; /* ld: of the output */
+    const float *x, *dy;
     float *y;
     int stream;
-} forward_job;
+    float mean[COLUMNS], scale[COLUMNS], shift[COLUMNS], slope[COLUMNS];
+} rows_job;
+
+enum pass { FORWARD, BACKWARD, BACKWARD_FIXED }; /* fixed: the statistics are constants */
+
+/* One row of n numbers; coefficients repeat after joined * columns of them. */
+__attribute__((always_inline)) static inline void norm_row(enum pass pass, const rows_job *j,
+                                                           int64_t r, int64_t columns) {
+    const float *x = j->x + r * j->ldx, *dy = j->dy + r * j->ldy;
+    float *y = j->y + r * j->ld;
+    const int stream = j->stream;
+    for (int64_t c = 0; c < columns; c += LANES) {
+        const int64_t n = columns - c;
+        const vec scale = vec_load(j->scale + c);
+        vec value;
+        if (pass == BACKWARD_FIXED) {
+            value = vec_load_upto(dy + c, n) * scale;
+        } else {
+            vec d = vec_load_upto(x + c, n) - vec_load(j->mean + c), shift = vec_load(j->shift + c);
+            if (pass == FORWARD)
+                value = vec_fma(d, scale, shift);
+            else
+                value =
+                    (vec_load_upto(dy + c, n) - vec_fma(d, vec_load(j->slope + c), shift)) * scale;
+        }
+        vec_put(y + c, value, n, stream);
+    }
+}
+
+/* Joined rows [begin, end); the gradient's chunks lie in reverse order, each of them still upward.
+ */
+__attribute__((always_inline)) static inline void norm_rows(enum pass pass, const rows_job *j,
+                                                            int64_t begin, int64_t end) {
+    const int64_t count = (j->rows + j->joined - 1) / j->joined;
+    int64_t first = (pass == FORWARD ? begin : count - end) * j->joined;
+    for (int64_t i = begin; i < end; i++, first += j->joined)
+        norm_row(pass, j, first, k_min(j->joined, j->rows - first) * j->columns);
+    if (j->stream) vec_stream_end();
+}
 
 static void forward_rows(void *ctx, int64_t begin, int64_t end) {
-    const forward_job *j = ctx;
-    const int64_t columns = j->s->c;
-    const float *gamma = j->gamma, *beta = j->beta, *mean = j->mean, *rstd = j->rstd;
-    const int stream = j->stream;
-    for (int64_t r = begin; r < end; r++) {
-        const float *x = j->x + r * j->s->ldx;
-        float *y = j->y + r * j->s->ldy;
-        for (int64_t c = 0; c < columns; c += LANES) {
-            int64_t n = columns - c;
-            vec scale = vec_load_upto(rstd + c, n), shift = vec_set(0);
-            if (gamma) scale = scale * vec_load_upto(gamma + c, n);
-            if (beta) shift = vec_load_upto(beta + c, n);
-            vec d = vec_load_upto(x + c, n) - vec_load_upto(mean + c, n);
-            vec_put(y + c, vec_fma(d, scale, shift), n, stream);
-        }
+    norm_rows(FORWARD, ctx, begin, end);
+}
+static void backward_rows(void *ctx, int64_t begin, int64_t end) {
+    norm_rows(BACKWARD, ctx, begin, end);
+}
+static void backward_fixed_rows(void *ctx, int64_t begin, int64_t end) {
+    norm_rows(BACKWARD_FIXED, ctx, begin, end);
+}
+
+/* Repeats the coefficients for rows that are joined, and runs. */
+static void run_rows(rows_job *j, k_task *fn) {
+    const int dense = j->ldx == j->columns && j->ldy == j->columns && j->ld == j->columns;
+    j->joined = dense ? rows_filling_vectors(j->columns) : 1;
+    for (int64_t c = j->columns; c < j->joined * j->columns; c++) {
+        j->mean[c] = j->mean[c - j->columns];
+        j->scale[c] = j->scale[c - j->columns];
+        j->shift[c] = j->shift[c - j->columns];
+        j->slope[c] = j->slope[c - j->columns];
     }
-    if (stream) vec_stream_end();
+    j->stream = j->rows * j->columns >= K_STREAM_FLOATS && j->ld % LANES == 0 &&
+                j->columns % LANES == 0 && vec_aligned(j->y);
+    k_parallel((j->rows + j->joined - 1) / j->joined, rows_at_once(j->joined * j->columns), fn, j);
 }
 
 static void batch_norm(const k_norm *s, const float *x, const float *mean, const float *rstd,
                        const float *gamma, const float *beta, float *y) {
-    forward_job j = {s, x, mean, rstd, gamma, beta, y, is_streamed(s, s->ldy, y)};
-    k_parallel(s->rows, rows_at_once(s->c), forward_rows, &j);
-}
-
-/* --------------------------------------------------------------------------------------- backward
- * dx = scale (dy - dbeta / rows - (x - mean) slope), scale = gamma rstd, slope = rstd dgamma /
- * rows; with the statistics fixed (no training) dx = scale dy. */
-
-typedef struct {
-    const k_norm *s;
-    int64_t columns;
-    const float *x, *dy, *mean;
-    float *dx, scale[COLUMNS], shift[COLUMNS], slope[COLUMNS];
-    int training, stream;
-} backward_job;
-
-static void backward_rows(void *ctx, int64_t begin, int64_t end) {
-    const backward_job *j = ctx;
-    const int64_t columns = j->columns;
-    const float *mean = j->mean;
-    const int stream = j->stream, training = j->training;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t r = j->s->rows - 1 - i;
-        const float *x = j->x + r * j->s->ldx, *dy = j->dy + r * j->s->ldy;
-        float *dx = j->dx + r * j->s->ldx;
-        for (int64_t c = 0; c < columns; c += LANES) {
-            int64_t n = columns - c;
-            vec g = vec_load_upto(dy + c, n);
-            if (training) {
-                vec d = vec_load_upto(x + c, n) - vec_load_upto(mean + c, n);
-                g = g - vec_fma(d, vec_load(j->slope + c), vec_load(j->shift + c));
-            }
-            vec_put(dx + c, g * vec_load(j->scale + c), n, stream);
+    for (int64_t first = 0; first < s->c; first += COLUMNS) {
+        rows_job j = {.columns = k_min(COLUMNS, s->c - first),
+                      .rows = s->rows,
+                      .ldx = s->ldx,
+                      .ldy = s->ldx,
+                      .ld = s->ldy,
+                      .x = x + first,
+                      .dy = x + first,
+                      .y = y + first};
+        for (int64_t c = 0; c < j.columns; c++) {
+            j.mean[c] = mean[first + c];
+            j.scale[c] = gamma ? gamma[first + c] * rstd[first + c] : rstd[first + c];
+            j.shift[c] = beta ? beta[first + c] : 0;
         }
+        run_rows(&j, forward_rows);
     }
-    if (stream) vec_stream_end();
 }
 
 static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
@@ -130,10 +149,17 @@ static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, co
         m.dy = dy + first;
         m.ldy = s->ldy;
         m.shift = mean + first;
-        backward_job j = {.s = s, .columns = m.columns, .training = training};
         if (training || dgamma || dbeta) add_panel(&m, part);
+        rows_job j = {.columns = m.columns,
+                      .rows = s->rows,
+                      .ldx = s->ldx,
+                      .ldy = s->ldy,
+                      .ld = s->ldx,
+                      .x = m.x,
+                      .dy = m.dy};
         for (int64_t c = 0; c < m.columns; c++) {
             double scale = rstd[first + c];
+            j.mean[c] = mean[first + c];
             j.scale[c] = gamma ? gamma[first + c] * scale : scale;
             if (dgamma) dgamma[first + c] = part->q[c] * scale;
             if (dbeta) dbeta[first + c] = part->s[c];
@@ -142,12 +168,8 @@ static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, co
             j.slope[c] = part->q[c] * scale * scale / s->rows;
         }
         if (!dx) continue;
-        j.x = m.x;
-        j.dy = m.dy;
-        j.mean = m.shift;
-        j.dx = dx + first;
-        j.stream = is_streamed(s, s->ldx, dx);
-        k_parallel(s->rows, rows_at_once(m.columns), backward_rows, &j);
+        j.y = dx + first;
+        run_rows(&j, training ? backward_rows : backward_fixed_rows);
     }
 }
 

@@ -114,8 +114,7 @@ POINTWISE(gelu_grad, 2, A *(normal_at(B).below + B * normal_at(B).density))
 POINTWISE(silu_grad, 2, A *vec_sigmoid(B) * (ONE + B * (ONE - vec_sigmoid(B))))
 POINTWISE(clamp_grad, 2, vec_keep(INSIDE(B), A))
 
-/* ------------------------------------------------------------------------------ tiles and packing
- */
+/* ---------------------------------------------------------------------------- tiles and packing */
 
 /* A matrix of rows x n elements seen by one operand. */
 typedef struct {
@@ -127,8 +126,9 @@ static int is_dense(const operand *o, int64_t rows, int64_t n) {
     return o->column == 1 && (rows == 1 || o->row == n);
 }
 
-static void pack(float *to, const operand *from, int64_t rows, int64_t n) {
-    for (int64_t r = 0; r < rows; r++, to += n) {
+/* Copies a matrix to rows of n floats, `step` apart. */
+static void pack_rows(float *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
+    for (int64_t r = 0; r < rows; r++, to += step) {
         const float *x = from->p + r * from->row;
         if (from->column == 0)
             for (int64_t i = 0; i < n; i++) to[i] = *x;
@@ -137,6 +137,25 @@ static void pack(float *to, const operand *from, int64_t rows, int64_t n) {
         else
             for (int64_t i = 0; i < n; i++) to[i] = x[i * from->column];
     }
+}
+
+/* The same; where columns are dense, in squares that are transposed in registers, two below each
+ * other to use whole cache lines. */
+static void pack(float *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
+    enum { SIDE = 8 };
+    int64_t down = 0, across = n / SIDE * SIDE;
+    if (from->row == 1 && from->column > 1 && across)
+        for (; down + 2 * SIDE <= rows; down += 2 * SIDE) {
+            for (int64_t i = 0; i < across; i += SIDE) {
+                const float *x = from->p + down + i * from->column;
+                transpose_8x8(x, from->column, to + down * step + i, step);
+                transpose_8x8(x + SIDE, from->column, to + (down + SIDE) * step + i, step);
+            }
+        }
+    operand right = {from->p + across * from->column, from->row, from->column};
+    operand below = {from->p + down * from->row, from->row, from->column};
+    pack_rows(to + across, step, &right, down, n - across);
+    pack_rows(to + down * step, step, &below, rows - down, n);
 }
 
 static void unpack(const operand *to, const float *from, int64_t rows, int64_t n) {
@@ -167,9 +186,14 @@ static operand from_row(const operand *o, int64_t r) {
     return (operand){o->p + r * o->row, o->row, o->column};
 }
 
-/* Columns of a strip, n <= TILE, in tiles: all rows as they lie in memory, or, where something has
- * to be packed, as many rows as a buffer holds, as one dense row. */
+/* Columns of a strip, n <= TILE if any operand is not dense, in tiles: all rows as they lie in
+ * memory, or, where something has to be packed, as many rows as a buffer holds, as one dense row.
+ */
 static void run_columns(const plan *s, const operand x[OPERANDS], int64_t rows, int64_t n) {
+    if (s->fn == copy_tile && x[0].column == 1 && x[1].column != 1) {
+        pack(x[0].p, x[0].row, &x[1], rows, n);
+        return;
+    }
     float buffer[OPERANDS][TILE];
     int64_t group = rows_in_tile(s, x, n);
     int packs = 0, unpacks = 0; /* inputs that change from tile to tile; the output */
@@ -180,22 +204,21 @@ static void run_columns(const plan *s, const operand x[OPERANDS], int64_t rows, 
         t.step[k] = dense ? group * x[k].row : 0;
         if (!dense && k == 0) unpacks = 1;
         if (!dense && k && x[k].row) packs |= 1 << k;
-        if (!dense && k && !x[k].row) pack(buffer[k], &x[k], k_min(group, rows), n);
+        if (!dense && k && !x[k].row) pack(buffer[k], n, &x[k], k_min(group, rows), n);
     }
     if (group == 1 && !packs && !unpacks) {
         s->fn(&t);
         return;
     }
     t.rows = 1;
-    int copies = s->fn == copy_tile && packs;
     for (int64_t r = 0; r < rows; r += group) {
         int64_t m = k_min(group, rows - r);
         for (int k = 1; packs >> k; k++) {
             operand o = from_row(&x[k], r);
-            if (packs >> k & 1) pack(copies ? t.at[0] : buffer[k], &o, m, n);
+            if (packs >> k & 1) pack(buffer[k], n, &o, m, n);
         }
         t.n = m * n;
-        if (!copies) s->fn(&t);
+        s->fn(&t);
         operand o = from_row(&x[0], r);
         if (unpacks) unpack(&o, buffer[0], m, n);
         for (int k = 0; k <= s->inputs; k++) t.at[k] += t.step[k];
@@ -204,6 +227,9 @@ static void run_columns(const plan *s, const operand x[OPERANDS], int64_t rows, 
 
 static void run_strip(const plan *s, operand x[OPERANDS], int64_t rows, int64_t columns) {
     int64_t pieces = (columns + TILE - 1) / TILE, width = (columns + pieces - 1) / pieces;
+    int dense = 1;
+    for (int k = 0; k <= s->inputs; k++) dense &= x[k].column == 1;
+    if (dense) width = columns; /* no buffer sets a limit */
     for (int64_t n; columns; columns -= n) {
         n = k_min(width, columns);
         run_columns(s, x, rows, n);
@@ -233,8 +259,7 @@ static void run_strips(void *ctx, int64_t begin, int64_t end) {
     if (s->stream) vec_stream_end();
 }
 
-/* ---------------------------------------------------------------------------- plan: sort and merge
- */
+/* ------------------------------------------------------------------------- plan: sort and merge */
 
 static void swap_dims(plan *s, int d, int e) {
     int64_t t = s->size[d];

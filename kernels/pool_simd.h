@@ -46,8 +46,7 @@ typedef struct {
     link at[LINKS];
 } link_list;
 
-/* ----------------------------------------------------------------------------- what is folded, how
- */
+/* -------------------------------------------------------------------------- what is folded, how */
 
 enum fold { MAX, MAX_INDEX, MAX_GRAD, AVG };
 
@@ -114,8 +113,7 @@ FOLD(max_index, MAX_INDEX)
 FOLD(max_grad, MAX_GRAD)
 FOLD(avg, AVG)
 
-/* ------------------------------------------------------------------------------------------- links
- */
+/* ---------------------------------------------------------------------------------------- links */
 
 static float area(const k_axis *ay, const k_axis *ax, int64_t oy, int64_t ox) {
     if (ay->k) return ay->k * ax->k;
@@ -213,8 +211,7 @@ static void avg_grad_rows(void *ctx, int64_t begin, int64_t end) {
     backward(ctx, avg_pixel, begin, end);
 }
 
-/* ------------------------------------------------------------------------------------- launchers
- */
+/* ------------------------------------------------------------------------------------ launchers */
 
 static int64_t rows_at_once(int64_t row_size) { return k_max(1, GRAIN / k_max(row_size, 1)); }
 

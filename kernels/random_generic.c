@@ -18,7 +18,6 @@ typedef struct {
     float lo, hi; /* uniform: the range; normal: mean and standard deviation; dropout: p, - */
     const float *x;
     float *y;
-    int64_t n;
 } job;
 
 static void philox(uint64_t counter, uint64_t stream, uint64_t seed, uint32_t word[BLOCK]) {
@@ -82,17 +81,17 @@ static void dropout_range(void *ctx, int64_t begin, int64_t end) {
 }
 
 static void uniform(int64_t n, uint64_t seed, uint64_t stream, float lo, float hi, float *y) {
-    job j = {seed, stream, lo, hi, NULL, y, n};
+    job j = {seed, stream, lo, hi, NULL, y};
     k_parallel(n, GRAIN, uniform_range, &j);
 }
 
 static void normal(int64_t n, uint64_t seed, uint64_t stream, float mean, float std, float *y) {
-    job j = {seed, stream, mean, std, NULL, y, n};
+    job j = {seed, stream, mean, std, NULL, y};
     k_parallel(n, GRAIN, normal_range, &j);
 }
 
 static void dropout(int64_t n, uint64_t seed, uint64_t stream, float p, const float *x, float *y) {
-    job j = {seed, stream, p, 0, x, y, n};
+    job j = {seed, stream, p, 0, x, y};
     k_parallel(n, GRAIN, dropout_range, &j);
 }
 

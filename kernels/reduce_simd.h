@@ -16,8 +16,7 @@
 
 enum { PIECE = 1024, SPLITS = 64, GRAIN = 1 << 14 };
 
-/* ------------------------------------------------------------------- folding dense runs of floats
- */
+/* ----------------------------------------------------------------- folding dense runs of floats */
 
 enum { RUN_SUM, RUN_MAX, RUN_MIN, RUN_SQUARES };
 
@@ -57,9 +56,11 @@ __attribute__((always_inline)) static inline double fold_run(int kind, const flo
             acc[k] = fold_vec(kind, acc[k], vec_load(x + i + k * LANES), around);
     for (; i + LANES <= n; i += LANES) acc[0] = fold_vec(kind, acc[0], vec_load(x + i), around);
     if (i < n) acc[1] = fold_vec(kind, acc[1], vec_load_or(x + i, n - i, neutral), around);
-    float lane[4 * LANES];
-    for (int k = 0; k < 4; k++) vec_store(lane + k * LANES, acc[k]);
-    for (int width = 2 * LANES; width; width /= 2)
+    const int pair = kind == RUN_SQUARES ? RUN_SUM : kind;
+    for (int k = 1; k < 4; k++) acc[0] = fold_vec(pair, acc[0], acc[k], around);
+    float lane[LANES];
+    vec_store(lane, acc[0]);
+    for (int width = LANES / 2; width; width /= 2)
         for (int k = 0; k < width; k++) lane[k] = fold_pair(kind, lane[k], lane[k + width]);
     return lane[0];
 }
@@ -79,8 +80,7 @@ static double squares_run(const float *x, int64_t n, float mean) {
 
 static run_function *const runs[] = {sum_run, max_run, min_run, squares_run};
 
-/* -------------------------------------------------------------------------- a position at a time
- */
+/* ------------------------------------------------------------------------- a position at a time */
 
 typedef struct {
     k_reduce r; /* sorted and merged */
@@ -163,8 +163,7 @@ static void reduce_rows(rows_job *j) {
     }
 }
 
-/* -------------------------------------------------------------------------------- column by column
- */
+/* ----------------------------------------------------------------------------- column by column */
 
 typedef struct {
     k_reduce r;
@@ -220,8 +219,7 @@ static void reduce_columns(columns_job *j) {
     }
 }
 
-/* ---------------------------------------------------------------------------- plan: sort and merge
- */
+/* ------------------------------------------------------------------------- plan: sort and merge */
 
 /* Drops dimensions of size 1, sorts by the strides in x, merges; `other` are the strides in y. */
 static int sort_dims(int nd, int64_t *size, int64_t *x, int64_t *other) {

@@ -158,6 +158,27 @@ static inline void int_store_bytes(uint8_t *p, vec_int x, int64_t n) {
 
 #if K_SIMD
 
+/* 8 x 8 floats, rows `from_row` apart, to their transpose with rows `to_row` apart. Both widths use
+ * 256 bits: pairs of rows, then pairs of pairs, then the halves of the registers change places. */
+static inline void transpose_8x8(const float *from, int64_t from_row, float *to, int64_t to_row) {
+    __m256 x[8], y[8];
+    for (int i = 0; i < 8; i++) x[i] = _mm256_loadu_ps(from + i * from_row);
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], _MM_SHUFFLE(1, 0, 1, 0));
+        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], _MM_SHUFFLE(3, 2, 3, 2));
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], _MM_SHUFFLE(1, 0, 1, 0));
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], _MM_SHUFFLE(3, 2, 3, 2));
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(to + i * to_row, _mm256_permute2f128_ps(x[i], x[i + 4], 0x20));
+        _mm256_storeu_ps(to + (i + 4) * to_row, _mm256_permute2f128_ps(x[i], x[i + 4], 0x31));
+    }
+}
+
 /* Large outputs, which no cache would keep for the next kernel anyway, are streamed: a plain store
  * reads the line that it is about to overwrite. vec_stream needs an aligned address, and a
  * vec_stream_end before other threads may look. */
@@ -217,6 +238,7 @@ static inline vec vec_tanh(vec x) {
     return t / (t + vec_set(2));
 }
 
+/* Off by at most 2.5 ulp; 0 where e^-x overflows. */
 static inline vec vec_sigmoid(vec x) { return vec_set(1) / (vec_set(1) + vec_exp(-x)); }
 
 /* The normal distribution left of -|x|, divided by e^(-x^2/2): u p(u) with u = 1 / (1 + |x|/4) and

@@ -31,6 +31,14 @@ static inline vec vec_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vec_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+/* a0 b0 a1 b1 ..., of the low or the high halves. */
+static inline vec vec_interleave_low(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+static inline vec vec_interleave_high(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                   31);
+}
 /* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored.
  */
 static inline __mmask16 vec_mask(int64_t n) { return (__mmask16)(0xffffu >> (LANES - n)); }
@@ -51,6 +59,13 @@ static inline vec vec_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void vec_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
 static inline vec vec_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vec vec_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+/* a0 b0 a1 b1 ..., of the low or the high halves. */
+static inline vec vec_interleave_low(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+static inline vec vec_interleave_high(vec a, vec b) {
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
 /* The first n floats, 0 < n <= LANES; the others load as 0 and are not stored.
  */
 static inline __m256i vec_mask(int64_t n) {
@@ -71,7 +86,7 @@ static inline void vec_store_part(float *p, vec x, int64_t n) {
 
 enum { TILE_COLS = 2 * LANES, VECS = TILE_COLS / LANES };
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 16")
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -121,24 +136,23 @@ INLINE void tile(int rows, int vecs, int64_t ars, int64_t acs, const tiles *t, c
     }
     for (const segment *s = t->seg, *end = s + t->segs; s < end; s++) {
         const float *as = a + s->a, *bs = b + s->b;
-        for (int64_t p = t->k; p > 0; p--, as += acs, bs += ldb) {
+        int64_t p = t->k;
+        do {
             vec row[VECS];
             for (int v = 0; v < vecs; v++) row[v] = vec_load(bs + v * LANES);
             for (int i = 0; i < rows; i++) {
                 vec x = vec_set(as[i * ars]);
                 for (int v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, row[v], sum[i][v]);
             }
-        }
+            as += acs, bs += ldb;
+        } while (--p);
     }
     int64_t ldc = t->ldc;
     if (t->add)
-        UNROLLED for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vecs; v++)
-                sum[i][v] = vec_add(sum[i][v], vec_load_part(c + i * ldc + v * LANES,
-                                                             v + 1 < vecs ? LANES : last));
-    UNROLLED for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vecs; v++)
-            vec_store_part(c + i * ldc + v * LANES, sum[i][v], v + 1 < vecs ? LANES : last);
+        UNROLLED for (int i = 0; i < rows; i++) for (int v = 0; v < vecs; v++) sum[i][v] =
+            vec_add(sum[i][v], vec_load_part(c + i * ldc + v * LANES, v + 1 < vecs ? LANES : last));
+    UNROLLED for (int i = 0; i < rows; i++) for (int v = 0; v < vecs; v++)
+        vec_store_part(c + i * ldc + v * LANES, sum[i][v], v + 1 < vecs ? LANES : last);
 }
 
 /* The tile with A by rows (acs = 1) or by columns (ars = 1), one or two vectors
@@ -164,7 +178,9 @@ static void tile_rows(int rows, const tiles *t, const float *a, const float *b, 
     switch (rows) {
         TILE_CASE(1)
         TILE_CASE(2)
-        TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5) TILE_CASE(6)
 #if defined(__AVX512F__)
             TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12)
                 TILE_CASE(13) TILE_CASE(14)
@@ -199,16 +215,44 @@ static inline void copy_floats(float *to, const float *from, int64_t n) {
 
 static inline void zero_floats(float *to, int64_t n) { memset(to, 0, (size_t)n * sizeof *to); }
 
-/* Panels of B: panel[p * TILE_COLS + j] = from[p * ks + j * js], j < cols <=
- * TILE_COLS, p < k. ks or js is 1. The columns beyond cols become 0. */
+/* Turns LANES vectors, the rows of a square, into its columns: each round interleaves the two
+ * halves, and after log2(LANES) rounds position i, j has moved to j, i. */
+INLINE void transpose(vec x[LANES]) {
+    UNROLLED for (int round = 1; round < LANES; round *= 2) {
+        vec y[LANES];
+        UNROLLED for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = vec_interleave_low(x[i], x[i + LANES / 2]);
+            y[2 * i + 1] = vec_interleave_high(x[i], x[i + LANES / 2]);
+        }
+        UNROLLED for (int i = 0; i < LANES; i++) x[i] = y[i];
+    }
+}
+
+/* to[p * TILE_COLS + j] = from[p + j * js] for p < k and j < LANES; rows j >= cols are 0. */
+static inline void pack_turned(float *to, const float *from, int64_t k, int64_t cols, int64_t js) {
+    for (int64_t p = 0; p < k; p += LANES) {
+        int64_t n = smaller(k - p, LANES);
+        vec x[LANES];
+        UNROLLED for (int j = 0; j < LANES; j++) x[j] =
+            j < cols ? vec_load_part(from + j * js + p, n) : vec_set(0);
+        transpose(x);
+        UNROLLED for (int i = 0; i < LANES; i++) if (i < n)
+            vec_store(to + (p + i) * TILE_COLS, x[i]);
+    }
+}
+
+/* A panel of B: panel[p * TILE_COLS + j] = from[p * ks + j * js], j < cols <= TILE_COLS, p < k.
+ * ks or js is 1. The columns beyond cols become 0. */
 static inline void pack_panel(float *panel, const float *from, int64_t k, int64_t cols, int64_t ks,
                               int64_t js) {
+    if (js != 1) {
+        for (int64_t j = 0; j < TILE_COLS; j += LANES)
+            pack_turned(panel + j, from + j * js, k, cols - j, js);
+        return;
+    }
     for (int64_t p = 0; p < k; p++, panel += TILE_COLS) {
         if (cols < TILE_COLS) zero_floats(panel, TILE_COLS);
-        if (js == 1)
-            copy_floats(panel, from + p * ks, cols);
-        else
-            for (int64_t j = 0; j < cols; j++) panel[j] = from[p * ks + j * js];
+        copy_floats(panel, from + p * ks, cols);
     }
 }
 
