@@ -392,8 +392,11 @@ cnn_tensor *cnn_unsqueeze(cnn_tensor *x, int axis) {
     int scope = scope_begin();
     int64_t size[CNN_MAX_DIM], stride[CNN_MAX_DIM];
     if (check_tensor("unsqueeze", "x", x) < 0) return scope_end(scope, 0);
+    if (x->nd == CNN_MAX_DIM)
+        return scope_end(scope, fail_null("unsqueeze: expected fewer than %d axes, got %s",
+                                          CNN_MAX_DIM, shape_text(x)));
     int a = axis < 0 ? axis + x->nd + 1 : axis - 1;
-    if (axis == 0 || a < 0 || a > x->nd || x->nd == CNN_MAX_DIM)
+    if (axis == 0 || a < 0 || a > x->nd)
         return scope_end(scope, fail_null("unsqueeze: expected an axis from 1 to %d for %s, got %d",
                                           x->nd + 1, shape_text(x), axis));
     for (int i = 0; i <= x->nd; i++) {

@@ -15,6 +15,8 @@
 
 /* ----------------------------------------------------------------------------------- the plan */
 
+static const int64_t MOST_VALUES = 1 << 26; /* positions are int32 and kept for a whole row */
+
 static int axis_make(resize_axis *a, int64_t from, int64_t to, int64_t channels) {
     int64_t n = to * channels;
     *a = (resize_axis){.from = from, .to = to};
@@ -49,6 +51,12 @@ static void axis_free(resize_axis *a) {
 int resize_plan_make(resize_plan *p, int64_t channels, int64_t h, int64_t w, int64_t oh,
                      int64_t ow) {
     *p = (resize_plan){.channels = channels};
+    int64_t most = MOST_VALUES / (channels > 0 ? channels : 1);
+    if (h > MOST_VALUES || oh > MOST_VALUES || w > most || ow > most)
+        return fail("resize: expected at most %lld rows and as many values in a row, got %s to %s "
+                    "with %lld channels",
+                    (long long)MOST_VALUES, sizes_text((const int64_t[]){h, w}, 2),
+                    sizes_text((const int64_t[]){oh, ow}, 2), (long long)channels);
     if (axis_make(&p->y, h, oh, 1) == 0 && axis_make(&p->x, w, ow, channels) == 0) return 0;
     resize_plan_free(p);
     return -1;

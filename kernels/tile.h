@@ -129,6 +129,8 @@ INLINE void tile(int rows, int vecs, int64_t ars, int64_t acs, const tiles *t, c
                  const float *b, float *c, const float *bias, int64_t last) {
     int64_t ldb = t->ldb;
     vec sum[TILE_ROWS][VECS];
+    UNROLLED for (int i = 0; i < rows; i++) for (int v = 0; v < vecs; v++)
+        __builtin_prefetch(c + i * t->ldc + v * LANES, 1);
     for (int v = 0; v < vecs; v++) {
         vec start = vec_set(0);
         if (bias) start = vec_load_part(bias + v * LANES, v + 1 < vecs ? LANES : last);

@@ -62,6 +62,16 @@ function cnn.cuda.is_available()
   return true
 end
 
+local loaded = { cnn = cnn }
+registry["cnn.loaded"] = loaded
+
+-- What is loaded by now, by a module that another one asked for too.
+local function remember()
+  for name, module in pairs(package.loaded) do
+    if name:match("^cnn%.") then loaded[name] = module end
+  end
+end
+
 local function exists(name)
   return package.preload[name] or package.searchpath(name, package.path)
 end
@@ -71,15 +81,10 @@ setmetatable(cnn, {
     local module = "cnn." .. tostring(name)
     if not exists(module) then return nil end
     cnn[name] = require(module)
-    registry["cnn.loaded"][module] = cnn[name]
+    remember()
     return cnn[name]
   end,
 })
 
-local loaded = { cnn = cnn }
-for name, module in pairs(package.loaded) do
-  if name:match("^cnn%.") then loaded[name] = module end
-end
-registry["cnn.loaded"] = loaded
-
+remember()
 return cnn

@@ -115,7 +115,7 @@ describe("a safetensors file", function()
     local net = new_net()
     local before = weights_of(net)
     expect({ "2 of 4 tensors matched", "missing: 2.bias", "unexpected: 3.weight",
-      "other shape: 1.bias %(file 1x3, net 3%)" }, net.load, net, file)
+      "other shape: 1.bias %(file .*1x3, net .*3%)" }, net.load, net, file)
     assert.same(before, weights_of(net))
     local account = net:load(file, { strict = false })
     assert.equal(2, account.matched)
@@ -130,8 +130,8 @@ describe("a safetensors file", function()
     local status = program.shell(("ls %s.* %s/*tmp* %s/.*tmp*"):format(program.quote(file),
       program.quote(program.directory()), program.quote(program.directory())))
     assert.is_true(status ~= 0, "a temporary file was left")
-    local ok = pcall(nn.Linear(2, 2).save, nn.Linear(2, 2), program.directory() .. "/no/such/dir.st")
-    assert.is_false(ok)
+    local net = nn.Linear(2, 2)
+    assert.is_false((pcall(net.save, net, program.directory() .. "/no/such/dir.st")))
     assert.equal(before, program.read(file))
   end)
 end)
@@ -146,7 +146,7 @@ end
 local broken = {
   { "an empty file", "", "fewer than 8 bytes" },
   { "a file of seven bytes", "1234567", "fewer than 8 bytes" },
-  { "a header longer than the file", little_endian(1000) .. "{}", "1000 bytes, the file is shorter" },
+  { "a header longer than the file", little_endian(1000) .. "{}", "1000 bytes.*shorter" },
   { "a huge header", little_endian(2 ^ 40) .. "{}", "100 MB" },
   { "the largest header length", ("\255"):rep(8) .. "{}", "header" },
   { "a header that is not JSON", build("{'a':1}", values), "not JSON" },
@@ -161,10 +161,12 @@ local broken = {
     changed(function(h) h["2.bias"] = entry("F32", { 1 }, 400, 404) end), "404" },
   { "offsets in the wrong order",
     changed(function(h) h["2.bias"] = entry("F32", { 1 }, 52, 48) end), "2.bias" },
-  { "negative offsets", changed(function(h) h["2.bias"] = entry("F32", { 1 }, -4, 0) end), "offsets" },
+  { "negative offsets",
+    changed(function(h) h["2.bias"] = entry("F32", { 1 }, -4, 0) end), "offsets" },
   { "offsets that are texts",
     changed(function(h) h["2.bias"] = entry("F32", { 1 }, "48", "52") end), "offsets" },
-  { "no offsets", changed(function(h) h["2.bias"] = { dtype = "F32", shape = { 1 } } end), "offsets" },
+  { "no offsets",
+    changed(function(h) h["2.bias"] = { dtype = "F32", shape = { 1 } } end), "offsets" },
   { "a shape that does not fit the bytes",
     changed(function(h) h["2.bias"] = entry("F32", { 2 }, 48, 52) end), "4 bytes.*8" },
   { "a shape of fractions",

@@ -272,6 +272,9 @@ describe("the nets, beside PyTorch:", function()
 
   for _, name in ipairs(golden.nets) do
     it(name .. " has the same parameters, logits, loss, gradients and 20 losses", function()
+      if #engine.variants <= 2 and not name:find "lenet" then
+        pending "needs a CPU with AVX2: 20 steps of naive convolutions take hours"
+      end
       check_net(name)
     end)
   end

@@ -108,7 +108,7 @@ describe("the block", function()
     assert.same(x:totable(), block(x):totable())
   end)
 
-  it("Residual makes its 1x1 convolution of the input's channels with the block's stride", function()
+  it("Residual has a 1x1 convolution of its input's channels with its own stride", function()
     local block = require("models.resnet").Residual(3, 6, { use_1x1conv = true, strides = 2 })
     assert.equal("6x3x1x1", tostring(block.conv3.weight:shape()))
     assert.equal("4x6x3x3", tostring(block(cnn.rand(4, 3, 6, 6)):shape()))

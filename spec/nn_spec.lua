@@ -127,7 +127,8 @@ describe("a module", function()
   it("prints as it was made, with its children", function()
     local text = tostring(nn.Sequential(nn.Conv2d(1, 6, 5, { stride = 2 }), Residual(3, 6)))
     for _, line in ipairs {
-      "Conv2d(1, 6, 5, { stride = 2 })", "Residual(3, 6)", "conv1: Conv2d(3, 6, 3, { padding = 1 })",
+      "Conv2d(1, 6, 5, { stride = 2 })", "Residual(3, 6)",
+      "conv1: Conv2d(3, 6, 3, { padding = 1 })",
     } do
       assert.truthy(text:find(line, 1, true), line .. " is not in\n" .. text)
     end
@@ -169,7 +170,8 @@ end)
 describe("the layer", function()
   -- made how, of an input of which sizes, gives which sizes
   local layers = {
-    { "Conv2d", nn.Conv2d(1, 96, 11, { stride = 4, padding = 1 }), { 1, 1, 224, 224 }, "1x96x54x54" },
+    { "Conv2d", nn.Conv2d(1, 96, 11, { stride = 4, padding = 1 }), { 1, 1, 224, 224 },
+      "1x96x54x54" },
     { "Conv2d, rectangular", nn.Conv2d(2, 4, { 3, 1 }, { stride = { 2, 1 }, padding = { 1, 0 } }),
       { 2, 2, 7, 5 }, "2x4x4x5" },
     { "Conv2d, groups", nn.Conv2d(4, 8, 3, { groups = 4, dilation = 2, bias = false }),
@@ -225,7 +227,8 @@ describe("the layer", function()
 
   -- what is typed, and what the line has to say
   local wrong = {
-    { function() nn.Conv2d(1, 2, 3, { strid = 2 }) end, { "nn.Conv2d", "strid", "stride, padding" } },
+    { function() nn.Conv2d(1, 2, 3, { strid = 2 }) end,
+      { "nn.Conv2d", "strid", "stride, padding" } },
     { function() nn.Conv2d(1, 2) end, "kernel" },
     { function() nn.Conv2d(1, 0, 3) end, "channels_out" },
     { function() nn.Conv2d("1", 2, 3) end, "the string '1'" },
@@ -283,8 +286,8 @@ net:add("b1", nn.Sequential(nn.ReLU(), Block()))
 local y = net(cnn.zeros(1, 1, 8, 8))
 return y]]
     local message = errors.message(run)
-    assert.truthy(message:find("net.b1[2].conv Conv2d(3, 4, 3): expected 3 channels, got 2", 1, true),
-      message)
+    local what = "net.b1[2].conv Conv2d(3, 4, 3): expected 3 channels, got 2"
+    assert.truthy(message:find(what, 1, true), message)
     assert.truthy(message:find "^models/mine.lua:%d+: ", message)
   end)
 

@@ -88,17 +88,16 @@ describe("the prompt of a script", function()
   end)
 
   it("takes the options of train", function()
-    local r = repl("net[1][1].weight:shape()\nfor x in data.train:batches() do print(x:shape()) break end",
-      "-i models/vgg.lua --set ratio=8 --batch 3 --resize 64")
+    local r = repl("net[1][1].weight:shape()\nfor x in data.train:batches() do y = x:shape() end\ny",
+      "-i models/vgg.lua --set ratio=8 --limit 3 --batch 3 --resize 64")
     assert.equal("8x1x3x3\n3x1x64x64\n", r.out)
   end)
 
   it("answers Ctrl-C with a prompt, not with its end", function()
-    local command = ("(printf 'while true do end\\n'; sleep 1; printf '6 * 7\\n') | "
-      .. "(%s >%s 2>%s & pid=$!; sleep 0.5; kill -INT $pid; wait $pid)"):format(
-      program.quote(program.command), program.file "out", program.file "err")
-    -- the shell gives a job in the background /dev/null for stdin; 3 is the pipe
-    command = command:gsub("| %(", "| (exec 3<&0; "):gsub(" >", " <&3 >", 1)
+    -- 3 is the pipe: what a shell runs in the background gets /dev/null for its stdin
+    local command = ("(printf 'while true do cnn.ones(9):sum():item() end\\n'; sleep 2; "
+      .. "printf '6 * 7\\n') | (exec 3<&0; %s <&3 >%s 2>%s & pid=$!; sleep 1; kill -INT $pid; "
+      .. "wait $pid)"):format(program.guarded, program.file "out", program.file "err")
     local status = program.shell(command)
     assert.equal(0, status)
     assert.equal("42\n", program.read(program.file "out"))

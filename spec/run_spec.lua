@@ -133,6 +133,10 @@ describe("a training run", function()
     program.refuses("models/resnet.lua --resume " .. quote(out "short"), 1, "bn_lenet.*resnet")
     program.refuses("models/bn_lenet.lua --seed 6 --resume " .. quote(out "short"), 1, "seed")
     program.refuses("models/bn_lenet.lua --resume /nowhere", 1, "/nowhere")
+    local last = out "short" .. "/last.safetensors"
+    program.write(last, program.read(last):sub(1, -100))
+    program.refuses("models/bn_lenet.lua --epochs 4 --resume " .. quote(out "short"), 1, "truncated")
+    assert.same(numbers "long", numbers "short")
   end)
 
   it("resumes with momentum and a schedule as if it had not stopped", function()
@@ -151,7 +155,7 @@ describe("a training run", function()
     local command = ("%s --limit 256 --out %s >/dev/null & pid=$!; "
       .. "while kill -0 $pid 2>/dev/null && ! grep -q ^2, %s/metrics.csv 2>/dev/null; "
       .. "do sleep 0.02; done; kill -INT $pid 2>/dev/null; wait $pid"):format(
-      quote(program.command) .. " " .. quote(script), quote(out "part"), quote(out "part"))
+      program.guarded .. " " .. quote(script), quote(out "part"), quote(out "part"))
     program.shell(command)
     program.ok(("%s --resume %s"):format(quote(script), quote(out "part")))
     assert.same(tensors "full", tensors "part")
@@ -164,7 +168,7 @@ local function interrupt(name, words, signals)
   local dir = quote(out(name))
   local command = ("%s models/bn_lenet.lua --limit 2048 --epochs 100000 --out %s %s >%s 2>%s & "
     .. "pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e %s/metrics.csv ]; do sleep 0.02; done; "
-    .. "%s wait $pid"):format(quote(program.command), dir, words or "", quote(out "stdout"),
+    .. "%s wait $pid"):format(program.guarded, dir, words or "", quote(out "stdout"),
     quote(out "stderr"), dir, signals or "kill -INT $pid;")
   local status = program.shell(command)
   return status, program.read(out "stderr"), program.read(out "stdout")
@@ -197,8 +201,8 @@ describe("a run that is ended", function()
   end)
 
   it("by a loss that is not finite names step, rate and layer, and keeps good weights", function()
-    local r = program.refuses(("models/bn_lenet.lua --limit 512 --batch 64 --lr 1e38 --out %s"):format(
-      quote(out "diverged")), 1, "loss is .* at step %d+ .*lr 1e%+38.*last.safetensors")
+    local r = program.refuses("models/bn_lenet.lua --limit 512 --batch 64 --lr 1e38 --out "
+      .. quote(out "diverged"), 1, "loss is .* at step %d+ .*lr 1e%+38.*last.safetensors")
     assert.truthy(r.err:find "parameter" or r.err:find "output of", r.err)
     for _, list in pairs(tensors "diverged") do
       for _, v in ipairs(list) do assert.is_true(v - v == 0, "the weights kept are not finite") end
@@ -223,8 +227,8 @@ describe("a run that is ended", function()
     local dir = out "full-disk"
     train("full-disk", "--epochs 1")
     local before = program.read(dir .. "/last.safetensors")
-    local r = program.run(("models/bn_lenet.lua --limit 512 --batch 64 --epochs 1 --seed 3 --out %s")
-      :format(quote(dir)), { before = "trap '' XFSZ; ulimit -f 100;" })
+    local r = program.run("models/bn_lenet.lua --limit 512 --batch 64 --epochs 1 --seed 3 --out "
+      .. quote(dir), { before = "trap '' XFSZ; ulimit -f 100;" })
     assert.equal(1, r.status)
     assert.truthy(r.err:find "safetensors: cannot write: File too large", r.err)
     assert.truthy(r.err:find "^[^\n]+\n$", r.err)

@@ -210,7 +210,8 @@ describe("the ops' shape rules:", function()
     { "add", { "2x3", "4x3" }, function(z) return z(2, 3) + z(4, 3) end },
     { "where", { "2x3", "4" }, function(z) return cnn.where(z(2, 3), z(4), z(1)) end },
     { "matmul", { "3x4", "5x2" }, function(z) return z(3, 4):matmul(z(5, 2)) end },
-    { "matmul, batches", { "2x3x4", "3x4x5" }, function(z) return z(2, 3, 4):matmul(z(3, 4, 5)) end },
+    { "matmul, batches", { "2x3x4", "3x4x5" },
+      function(z) return z(2, 3, 4):matmul(z(3, 4, 5)) end },
     { "linear", { "6400", "3200" }, function(z) return z(1, 3200):linear(z(10, 6400), z(10)) end },
     { "view", { "2x3", "4" }, function(z) return z(2, 3):view(4) end },
     { "view, two unknown", "%-1", function(z) return z(2, 3):view(-1, -1) end },
@@ -239,7 +240,8 @@ describe("the ops' shape rules:", function()
       function(z) return z(1, 3, 5, 5):conv2d(z(2, 3, 3, 3), nil, 0, 1, 0, 0, 1, 1, 1) end },
     { "max_pool2d, too small", "at least 3x3",
       function(z) return z(1, 3, 2, 2):max_pool2d(3, 3, 2, 2, 0, 0) end },
-    { "avg_pool2d, not a picture", "3x2", function(z) return z(3, 2):avg_pool2d(2, 2, 2, 2, 0, 0) end },
+    { "avg_pool2d, not a picture", "3x2",
+      function(z) return z(3, 2):avg_pool2d(2, 2, 2, 2, 0, 0) end },
     { "adaptive_avg_pool2d", "0", function(z) return z(1, 3, 4, 4):adaptive_avg_pool2d(0, 1) end },
     { "batch_norm, gamma", { "3", "4" },
       function(z) return z(2, 3):batch_norm(z(4), nil, nil, nil, 1, 0.1, 1e-5) end },
@@ -271,7 +273,9 @@ describe("the ops' shape rules:", function()
     expect({ "label", "11", "1 .. 10" }, function()
       return cnn.ones(2, 10):cross_entropy(cnn.tensor { 11, 1 })
     end)
-    expect({ "label", "1.5" }, function() return cnn.ones(1, 10):cross_entropy(cnn.tensor { 1.5 }) end)
+    expect({ "label", "1.5" }, function()
+      return cnn.ones(1, 10):cross_entropy(cnn.tensor { 1.5 })
+    end)
   end)
 
   it("tensors of two devices do not mix", function()

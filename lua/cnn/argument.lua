@@ -42,9 +42,10 @@ function argument.options(who, options, known)
   for _, name in ipairs(known) do names[name] = true end
   for name in pairs(options) do
     if not names[name] then
-      local hint = argument.nearest(tostring(name), known)
+      name = type(name) == "string" and #name <= 80 and name or err.got(name)
+      local hint = argument.nearest(name, known)
       local list = #known > 0 and "known: " .. table.concat(known, ", ") or "it has none"
-      err.raise(("%s: unknown option '%s' (%s%s)"):format(who, tostring(name), list,
+      err.raise(("%s: unknown option '%s' (%s%s)"):format(who, name, list,
         hint and "; did you mean '" .. hint .. "'?" or ""))
     end
   end
@@ -71,12 +72,15 @@ function argument.optional_whole(who, name, value)
   return argument.whole(who, name, value, 1)
 end
 
+local MOST_PIXELS = 2 ^ 31 - 1 -- a side, in the engine
+
 -- A number or {h, w} -> h, w.
 function argument.pair(who, name, value, least)
-  if is_whole(value) and value >= least then return value, value end
+  local function is_side(v) return is_whole(v) and v >= least and v <= MOST_PIXELS end
+  if is_side(value) then return value, value end
   if type(value) == "table" and #value == 2 then
     local h, w = value[1], value[2]
-    if is_whole(h) and is_whole(w) and h >= least and w >= least then return h, w end
+    if is_side(h) and is_side(w) then return h, w end
   end
   err.raise(("%s: %s: expected a whole number >= %d or two of them {h, w}, got %s")
     :format(who, name, least, type(value) == "table" and "another table" or err.got(value)))
@@ -94,6 +98,13 @@ function argument.number(who, name, value, least, below)
       range = ("a finite number >= %g"):format(least)
     end
     err.raise(("%s: %s: expected %s, got %s"):format(who, name, range, err.got(value)))
+  end
+  return value
+end
+
+function argument.string(who, name, value)
+  if type(value) ~= "string" then
+    err.raise(("%s: %s: expected a string, got %s"):format(who, name, err.got(value)))
   end
   return value
 end

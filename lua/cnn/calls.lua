@@ -15,6 +15,8 @@ local calls = {
   observer = nil, -- { enter = function(module, depth, x), leave = function(module, depth, y) }
 }
 
+local DEEPEST = 1000 -- some more, and Lua's own stack would end
+
 local stack, input, previous, earlier = calls.stack, calls.input, calls.previous, calls.earlier
 
 local function reset()
@@ -44,6 +46,9 @@ end
 
 function calls.call(self, x, ...)
   local d = calls.depth + 1
+  if d > DEEPEST then
+    err.raise(("expected modules nested at most %d deep (does one hold itself?)"):format(DEEPEST))
+  end
   calls.depth = d
   stack[d], input[d], previous[d] = self, x, false
   local observer = calls.observer

@@ -228,7 +228,7 @@ local function check_net(case)
   local stream = C.cnn_rng_stream()
   local function loss()
     C.cnn_set_rng_stream(stream)
-    return cnn.step(function() return with_gradients(function() return criterion(net(x), y) end) end)
+    return with_gradients(cnn.step, function() return criterion(net(x), y) end)
   end
   net:zero_grad()
   loss():backward()

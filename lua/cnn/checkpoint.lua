@@ -38,10 +38,15 @@ end
 local function header_of(list, metadata)
   local encode = require "cjson".encode
   local parts, offset = {}, 0
-  if metadata then parts[1] = '"__metadata__":' .. encode(metadata) end
+  if metadata ~= nil then
+    local ok, json = pcall(encode, metadata)
+    if not ok then err.raise("save: metadata: expected a map of texts (" .. json .. ")") end
+    parts[1] = '"__metadata__":' .. json
+  end
   for _, item in ipairs(list) do
     local name, tensor = item[1], item[2]
     local code = code_of[ffi.string(C.cnn_dtype(tensor))]
+    if not code then err.raise(("save: '%s' was given back when its step ended"):format(name)) end
     local sizes = {}
     for axis, size in ipairs(tensor:shape()) do sizes[axis] = ("%.0f"):format(size) end
     local stop = offset + bytes_of[code] * tonumber(C.cnn_numel(tensor))
@@ -54,6 +59,7 @@ local function header_of(list, metadata)
 end
 
 function checkpoint.write(file, list, metadata)
+  argument.string("save", "file", file)
   local header = header_of(list, metadata)
   local tensors = ffi.new("cnn_tensor *[?]", math.max(#list, 1))
   for i, item in ipairs(list) do tensors[i - 1] = item[2] end
@@ -69,6 +75,7 @@ local function refuse(file, format, ...)
 end
 
 local function read_header(file)
+  argument.string("load", "file", file)
   local f, why = io.open(file, "rb")
   if not f then err.raise("cannot open " .. why) end
   local first = f:read(8)
@@ -271,7 +278,8 @@ end
 -- Reads what fits. Unless options.strict is false, everything has to.
 function checkpoint.load(net, file, options)
   options = argument.options("load", options, { "strict" })
-  local saved = type(file) == "table" and file or checkpoint.open(file)
+  local saved = type(file) == "table" and type(file.tensors) == "table" and file
+    or checkpoint.open(file)
   local account, fitting = compare(saved, checkpoint.tensors(net))
   if options.strict ~= false and not account:fits() then
     err.raise(("%s does not fit the net: %s"):format(saved.file, tostring(account)))

@@ -51,6 +51,7 @@ local function read_sizes(who, ...)
     n = n - 1
   end
   local sizes = arguments
+  if n == 2 and arguments[2] == nil and type(arguments[1]) == "table" then n = 1 end
   if n == 1 and type(arguments[1]) == "table" then
     sizes = arguments[1]
   else

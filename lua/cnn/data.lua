@@ -86,12 +86,14 @@ end
 -- are the seconds that the loader was waited for.
 function Split:batches(options)
   options = argument.options("batches", options, { "batch", "shuffle", "epoch", "skip" })
-  local batch = options.batch or self.batch
+  local batch = argument.whole("batches", "batch", options.batch or self.batch, 1)
+  local skip = argument.whole("batches", "skip", options.skip or 0, 0)
+  argument.optional_whole("batches", "epoch", options.epoch)
   local shuffle = self.shuffle
   if options.shuffle ~= nil then shuffle = options.shuffle end
   if not options.epoch then self.epoch = self.epoch + 1 end
   local order = order_of(self, options.epoch or self.epoch, shuffle)
-  local first = math.min((options.skip or 0) * batch, self.images)
+  local first = math.min(skip * batch, self.images)
   local loader = C.cnn_loader_new(self.dataset, order + first, self.images - first, batch,
     self.height, self.width)
   if loader == nil then handle.fail() end
@@ -110,16 +112,28 @@ local function dataset_of(name, part, classes)
   end
   local labels = part.labels
   if type(labels) == "table" then labels = require "cnn".tensor(labels) end
-  if C.cnn_dtype(labels) ~= nil and ffi.string(C.cnn_dtype(labels)) ~= "i32" then
-    labels = labels:to "i32"
+  if not handle.is_tensor(labels) then
+    err.raise(("data: %s: labels: expected whole numbers, got %s"):format(name, err.got(labels)))
+  end
+  if labels.dtype ~= "i32" then
+    local whole = labels:to "i32"
+    if whole:ne(labels):sum():item() ~= 0 then
+      err.raise(("data: %s: labels have to be whole numbers from 1"):format(name))
+    end
+    labels = whole
   end
   local dataset = C.cnn_dataset_from(part.images, labels, classes)
   if dataset == nil then handle.fail() end
   return ffi.gc(dataset, C.cnn_dataset_release)
 end
 
+local MOST_CLASSES = 256 -- labels are bytes, as in the engine
+
 local function count_classes(classes)
   if type(classes) == "number" then
+    if argument.whole("data", "classes", classes, 1) > MOST_CLASSES then
+      err.raise(("data: classes: expected 1 to %d, got %.0f"):format(MOST_CLASSES, classes))
+    end
     local names = {}
     for i = 1, classes do names[i] = tostring(i) end
     return names
@@ -136,12 +150,16 @@ local function settings_of(options, part)
   return {
     batch = argument.whole("data", "batch", options.batch or 128, 1), height = h, width = w,
     limit = part == "train" and argument.optional_whole("data", "limit", options.limit) or nil,
-    seed = options.seed, shuffle = part == "train",
+    seed = options.seed and argument.whole("data", "seed", options.seed, 0),
+    shuffle = part == "train",
   }
 end
 
 -- A script's own data: u8 images, labels from 1. options: batch, resize, limit, seed.
 function data.from(given, options)
+  if type(given) ~= "table" then
+    err.raise("data: expected a table { train, test, classes }, got " .. err.got(given))
+  end
   options = options or given
   local classes = count_classes(given.classes)
   return {
@@ -195,8 +213,8 @@ end
 function data.open(what, options)
   if type(what) == "string" then
     if what:gsub("_", "-") ~= "fashion-mnist" then
-      err.raise(("data: there is no data set '%s'; there is 'fashion-mnist', or a table of your own")
-        :format(what))
+      err.raise(("data: there is no data set '%s'; there is 'fashion-mnist', or a table of a "
+        .. "script's own"):format(what))
     end
     return (options.only == "test" and data.fashion_mnist_test or data.fashion_mnist) {
       batch = options.batch, height = options.height, width = options.width,

@@ -36,16 +36,38 @@ function err.place()
   end
 end
 
+local explaining = false
+
+-- The message and place with the layer's path. Naming a layer may fail too, where a script has
+-- overwritten its fields: then the op's own words have to do.
+local function explain(message, place)
+  if explaining or not err.explain then return message, place end
+  explaining = true
+  local ok, better, where = pcall(err.explain, message, place)
+  explaining = false
+  if ok then return better, where end
+  return message, place
+end
+
 function err.raise(message)
   local place = err.place()
-  if err.explain then message, place = err.explain(message, place) end
+  message, place = explain(message, place)
+  message = message:gsub("%s*\n%s*", " ")
   error(place and place .. ": " .. message or message, 0)
+end
+
+local LONGEST = 80 -- characters of a user's string that a message repeats
+
+-- A string inside a line: what would break or flood the line is left out.
+local function quote(text)
+  if #text > LONGEST then text = text:sub(1, LONGEST) .. "..." end
+  return "'" .. text:gsub("%c", "?") .. "'"
 end
 
 -- What a wrong value was, for "expected ..., got ...".
 function err.got(value)
   local kind = type(value)
-  if kind == "string" then return "the string '" .. value .. "'" end
+  if kind == "string" then return "the string " .. quote(value) end
   if kind == "nil" or kind == "number" or kind == "boolean" then return tostring(value) end
   if kind ~= "cdata" then return "a " .. kind end
   if not ffi.istype("cnn_tensor", value) then return tostring(value) end

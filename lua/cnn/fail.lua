@@ -23,11 +23,11 @@ function fail.is_usage(err)
   return getmetatable(err) == Usage
 end
 
--- One line of text for whatever was thrown.
+-- One line of text for whatever was thrown, without places inside the library.
 function fail.line(err)
   if err == nil then return "an error without a message" end
   local line = tostring(err):match "^[^\n]*"
-  return (line:gsub(":$", ""))
+  return (line:gsub("^%S*lua/cnn/[%w_]+%.lua:%d+: ", ""):gsub(":$", ""))
 end
 
 return fail

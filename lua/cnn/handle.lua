@@ -17,12 +17,15 @@ local release = C.cnn_release
 local handle = {}
 
 local growth = 64 * 2 ^ 20
-local limit = growth
+local low, limit = 0, growth -- the least alive since the last collection, and what calls for one
+
+local function set_limit(alive)
+  low, limit = alive, alive + math.max(growth, alive / 2)
+end
 
 local function collect()
   collectgarbage()
-  local alive = tonumber(C.cnn_bytes_alive())
-  limit = alive + math.max(growth, alive / 2)
+  set_limit(tonumber(C.cnn_bytes_alive()))
 end
 
 function handle.fail()
@@ -34,7 +37,8 @@ end
 function handle.wrap(p)
   if p == nil then handle.fail() end
   local x = gc(p[0], release)
-  if C.cnn_bytes_alive() > limit then collect() end
+  local alive = tonumber(C.cnn_bytes_alive())
+  if alive > limit then collect() elseif alive < low then set_limit(alive) end
   return x
 end
 

@@ -17,16 +17,13 @@ local image = {}
 -- channels: 1 or 3; what the file has is brought to that.
 function image.read(file, options)
   options = argument.options("cnn.image.read", options, { "channels" })
-  if type(file) ~= "string" then
-    err.raise("cnn.image.read: expected a file's name, got " .. err.got(file))
-  end
-  return handle.wrap(C.cnn_png_read(file, options.channels or 1))
+  argument.string("cnn.image.read", "file", file)
+  local channels = argument.whole("cnn.image.read", "channels", options.channels or 1, 0)
+  return handle.wrap(C.cnn_png_read(file, math.min(channels, 4)))
 end
 
 function image.write(file, picture)
-  if type(file) ~= "string" then
-    err.raise("cnn.image.write: expected a file's name, got " .. err.got(file))
-  end
+  argument.string("cnn.image.write", "file", file)
   if not handle.is_tensor(picture) then
     err.raise("cnn.image.write: expected a tensor, got " .. err.got(picture))
   end
@@ -37,7 +34,14 @@ end
 
 -- u8 C x H x W -> f32 1 x C x height x width, as a net is given its images.
 function image.fit(picture, input)
-  local height, width = input[2], input[3]
+  if not handle.is_tensor(picture) or picture:dim() ~= 3 then
+    err.raise("cnn.image.fit: expected a picture C x H x W, got " .. err.got(picture))
+  end
+  if type(input) ~= "table" then
+    err.raise("cnn.image.fit: input: expected { C, H, W }, got " .. err.got(input))
+  end
+  local height = argument.whole("cnn.image.fit", "height", input[2], 1)
+  local width = argument.whole("cnn.image.fit", "width", input[3], 1)
   local x = picture:to "f32" / 255
   x = x:view(1, picture:size(1), picture:size(2), picture:size(3))
   local less_h, less_w = math.min(x:size(3), height), math.min(x:size(4), width)

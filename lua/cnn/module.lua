@@ -251,6 +251,9 @@ end
 
 -- fn(module) for every module inside it, then for itself; what is shared comes once.
 function Module:apply(fn)
+  if type(fn) ~= "function" then
+    err.raise("net:apply(fn): fn: expected a function, got " .. err.got(fn))
+  end
   apply(self, fn, {})
   return self
 end

@@ -1,6 +1,6 @@
 -- optimizer.lua - the optimizer and the schedule that a recipe's `train` asks for.
 --
---   optimizer = "sgd" | "adam" | "adamw", with momentum, weight_decay, nesterov, betas, eps beside it
+--   optimizer = "sgd" | "adam" | "adamw", beside it momentum, weight_decay, nesterov, betas, eps
 --   optimizer = function(params, { lr = 0.1 }) return cnn.optim.SGD(params, ...) end
 --   schedule = "cosine" | "step" | "constant" | { "step", 3, 0.5 } | { "warmup", 1, "cosine" }
 --   schedule = function(time) return factor end         time in epochs from 0, fractions included

@@ -26,7 +26,7 @@ local function script(picture, series, options)
     "set title " .. quoted(options.title or "") .. " noenhanced",
     "set xlabel 'epoch'",
     "set grid lc rgb '#b0b0b0' dt 1 lw 0.5",
-    "set key opaque box lc rgb '#d0d0d0' " .. (options.key or "right center"),
+    "set key tmargin center horizontal",
     ("set xrange [%g:%g]"):format(options.from, options.to),
     "set yrange [0:*]",
     "set tics out nomirror",

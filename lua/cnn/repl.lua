@@ -22,19 +22,24 @@ local repl = {}
 
 -- ------------------------------------------------------------------------------------ evaluation
 
--- A chunk from what was typed; nil and true when more is needed, nil and a message when it is wrong.
--- It is given the function for its values: `return f()` would be a tail call, without a line of its
--- own in f's errors.
+local function is_unfinished(why)
+  return why ~= nil and why:find "'<eof>'$" ~= nil
+end
+
+-- A chunk from what was typed; nil and true when more is needed, nil and a message when it is
+-- wrong. It is given the function for its values: `return f()` would be a tail call, and errors
+-- in f would have no line.
 local function compile(text)
   local expression = text:gsub("^%s*=", "")
-  if loadstring("return " .. expression) then
+  local value, value_why = loadstring("return " .. expression, "=stdin")
+  if value then
     local ending = expression:find("--", 1, true) and "\n)" or ")"
-    local chunk = loadstring("(...)(" .. expression .. ending, "=stdin")
-    if chunk then return chunk end
+    return loadstring("(...)(" .. expression .. ending, "=stdin") or value
   end
   local chunk, why = loadstring(lexer.to_globals(text), "=stdin")
   if chunk then return chunk end
-  return nil, why:find "'<eof>'$" and true or why
+  if is_unfinished(value_why) or is_unfinished(why) then return nil, true end
+  return nil, why
 end
 
 local function show(value)

@@ -33,7 +33,7 @@ end
 
 local function check_output(shape, classes, name)
   local columns = tonumber(tostring(shape):match "^1x(%d+)$")
-  if not columns or columns < #classes then
+  if columns ~= #classes then
     fail.run("the net gives %s for one image; %s has %d classes, so 1x%d is wanted",
       tostring(shape), name, #classes, #classes)
   end
@@ -51,8 +51,7 @@ local function fit_batch(run, options)
   local batch, count = run.train.batch, run.data.train:count()
   if batch <= count then return end
   if options.batch or not options.limit then
-    local complain = options.batch and fail.usage or fail.run
-    complain("batch %d is larger than the data set of %d training images", batch, count)
+    fail.run("batch %d is larger than the data set of %d training images", batch, count)
   end
   run.train.batch = count
 end
@@ -100,10 +99,10 @@ local function new_run(checked, options)
   local saved = options.resume and saved_run.open(options.resume)
   if saved then saved_run.take_settings(run, saved, options) end
   if options.seed or saved then cnn.manual_seed(run.seed) end
-  local summary = run.net:shapes({ 1, unpack(checked.input) }, { quiet = true }).total
-  run.parameters, run.macs = summary.parameters, summary.macs
   run.data = open_data(run, options)
   check_images(checked.input, run.data)
+  local summary = run.net:shapes({ 1, unpack(checked.input) }, { quiet = true }).total
+  run.parameters, run.macs = summary.parameters, summary.macs
   check_output(summary.shape, run.data.classes, run.data.name)
   fit_batch(run, options)
   check_last_batch(run)
@@ -181,6 +180,7 @@ local function restore_buffers(run)
 end
 
 local function diverged(run, loss, x, y)
+  run.diverged = true
   restore_buffers(run)
   local where = finite.explain(run.net, x, function()
     C.cnn_rng_step(run.steps + 1)
@@ -319,9 +319,11 @@ local function result_of(run)
 end
 
 -- After a failure: the net as it was after its last whole step, and on disk what is known so far.
+-- A script's error before the first step leaves nothing to keep.
 local function rescue(run)
   if run.in_step then restore_buffers(run) end
   run.progress:clear()
+  if run.steps == 0 and not run.diverged and not guard.interrupted() then return end
   local rows = { unpack(run.rows) }
   if run.batches > 0 then
     rows[#rows + 1] = row_of(run, run.epoch - 1 + run.batches / run.total)

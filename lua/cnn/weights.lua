@@ -8,6 +8,7 @@
 
 local ffi = require "ffi"
 local engine = require "cnn.ffi"
+local argument = require "cnn.argument"
 local err = require "cnn.error"
 local autograd = require "cnn.autograd"
 local bind = require "cnn.bind"
@@ -17,10 +18,15 @@ local C, wrap = engine.C, handle.wrap
 
 local weights = {}
 
-local function uniform(sizes, bound, device)
-  local buffer = ffi.new("int64_t[?]", #sizes)
-  for i, size in ipairs(sizes) do buffer[i - 1] = size end
-  return wrap(C.cnn_uniform(buffer, #sizes, -bound, bound, device))
+local function sizes_of(shape)
+  local buffer = ffi.new("int64_t[?]", math.max(1, #shape))
+  for i, size in ipairs(shape) do buffer[i - 1] = size end
+  return buffer, #shape
+end
+
+local function uniform(shape, bound, device)
+  local sizes, n = sizes_of(shape)
+  return wrap(C.cnn_uniform(sizes, n, -bound, bound, device))
 end
 
 -- O x I
@@ -44,6 +50,13 @@ end
 local init = {}
 weights.init = init
 
+local function check(who, w)
+  if not handle.is_tensor(w) then
+    err.raise(("nn.init.%s(w): expected a tensor, got %s"):format(who, err.got(w)))
+  end
+  return w
+end
+
 -- fan_in, fan_out of a weight: O x I or O x I x kh x kw.
 local function fans(who, w)
   if not handle.is_tensor(w) or w:dim() < 2 then
@@ -64,8 +77,8 @@ local function draw_uniform(w, bound)
 end
 
 local function draw_normal(w, mean, std)
-  local sizes = ffi.new("int64_t[?]", w:dim(), w:shape())
-  return overwrite(w, wrap(C.cnn_normal(sizes, w:dim(), mean, std, w.device)))
+  local sizes, n = sizes_of(w:shape())
+  return overwrite(w, wrap(C.cnn_normal(sizes, n, mean, std, w.device)))
 end
 
 function init.xavier_uniform(w)
@@ -88,13 +101,20 @@ function init.kaiming_normal(w)
 end
 
 function init.uniform(w, lo, hi)
-  local sizes = ffi.new("int64_t[?]", w:dim(), w:shape())
-  return overwrite(w, wrap(C.cnn_uniform(sizes, w:dim(), lo or 0, hi or 1, w.device)))
+  local sizes, n = sizes_of(check("uniform", w):shape())
+  lo = argument.number("nn.init.uniform", "lo", lo or 0)
+  hi = argument.number("nn.init.uniform", "hi", hi or 1)
+  return overwrite(w, wrap(C.cnn_uniform(sizes, n, lo, hi, w.device)))
 end
 
-function init.normal(w, mean, std) return draw_normal(w, mean or 0, std or 1) end
+function init.normal(w, mean, std)
+  check("normal", w)
+  return draw_normal(w, argument.number("nn.init.normal", "mean", mean or 0),
+    argument.number("nn.init.normal", "std", std or 1, 0))
+end
 
 function init.constant(w, value)
+  check("constant", w)
   autograd.no_grad(w.fill, w, value)
   return w
 end

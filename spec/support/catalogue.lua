@@ -43,20 +43,23 @@ end
 row("add sub mul", { cases = pairs_of(-2, 2), wide = wide_pair(-2, 2) })
 row("div pow", { cases = pairs_of(0.5, 2), wide = wide_pair(0.5, 2) })
 row("maximum minimum", { cases = pairs_of(-2, 2, true), wide = wide_pair(-2, 2), step = 2 ^ -11 })
+-- Whole numbers, so that many are equal.
+local function few(lo, hi, ...) return T { lo = lo, hi = hi, whole = true, grad = false, ... } end
+
 row("eq ne lt le gt ge", {
   grad = false, wide = wide_pair(-2, 2),
   cases = {
-    { T { 2, 3, 4, 5, lo = -1, hi = 1, whole = true }, T { 3, 1, 5, lo = -1, hi = 1, whole = true } },
-    { T { 19, lo = 0, hi = 2, whole = true, dtype = "i32" }, T { 19, lo = 0, hi = 2, whole = true } },
+    { few(-1, 1, 2, 3, 4, 5), few(-1, 1, 3, 1, 5) },
+    { T { 19, lo = 0, hi = 2, whole = true, dtype = "i32" }, few(0, 2, 19) },
     { T { 0, 2 }, T { 2 } },
   },
 })
 row("where", {
   cases = {
-    { T { 2, 3, 4, 5, lo = 0, hi = 1, whole = true, grad = false }, T { 2, 3, 4, 5 }, T { 3, 1, 1 } },
+    { few(0, 1, 2, 3, 4, 5), T { 2, 3, 4, 5 }, T { 3, 1, 1 } },
     { T { 4, 1, lo = 0, hi = 1, whole = true, dtype = "u8" }, T { 3 }, T { 4, 3 } },
   },
-  wide = { T { 33, 37, 19, lo = 0, hi = 1, whole = true, grad = false }, T { 33, 37, 19 }, T {} },
+  wide = { few(0, 1, 33, 37, 19), T { 33, 37, 19 }, T {} },
 })
 
 -- --------------------------------------------------------------------------------- one input
@@ -179,7 +182,9 @@ end
 
 row("contiguous clone", { cases = copies(), wide = { T { 3, 33, 37, 19 } } })
 row("channels_last", {
-  cases = { { T { 2, 3, 4, 5 } }, { T { 1, 17, 3, 1 } }, { T { 0, 3, 2, 2 } }, { T { 2, 1, 3, 3 } } },
+  cases = {
+    { T { 2, 3, 4, 5 } }, { T { 1, 17, 3, 1 } }, { T { 0, 3, 2, 2 } }, { T { 2, 1, 3, 3 } },
+  },
   wide = { T { 3, 33, 37, 19 } },
 })
 row("detach", { cases = copies(), wide = { T { 33, 37 } }, grad = false })
@@ -230,7 +235,9 @@ row("cat", {
   wide = { { T { 3, 33, 37, 19 }, T { 3, 7, 37, 19 } }, 2 },
 })
 row("stack", {
-  cases = { { { T { 3, 4 }, T { 3, 4 } }, 1 }, { { T { 3 }, T { 3 }, T { 3 } }, 2 }, { { T {} }, 1 } },
+  cases = {
+    { { T { 3, 4 }, T { 3, 4 } }, 1 }, { { T { 3 }, T { 3 }, T { 3 } }, 2 }, { { T {} }, 1 },
+  },
   wide = { { T { 33, 37, 19 }, T { 33, 37, 19 } }, 2 },
 })
 row("pad", {
@@ -243,7 +250,8 @@ row("pad", {
 row("index_select", {
   cases = {
     { T { 2, 4, 2 }, 2, T { 5, values = { 3, 1, 3, 4, 3 }, dtype = "i32" } },
-    { T { 7 }, 1, T { 2, values = { 7, 1 }, grad = false } }, { T { 3, 4 }, 1, T { 0, dtype = "i32" } },
+    { T { 7 }, 1, T { 2, values = { 7, 1 }, grad = false } },
+    { T { 3, 4 }, 1, T { 0, dtype = "i32" } },
     { T { 3, 4, 2, 5 }, -1, T { 3, values = { 5, 5, 1 }, dtype = "i32" } },
   },
   wide = { T { 33, 97, 19 }, 2, T { 120, lo = 1, hi = 97, whole = true, dtype = "i32" } },
@@ -319,7 +327,8 @@ row("batch_norm", {
     { T { 4, 3, 2, 2 }, gamma(3), T { 3 }, running(3), running(3), 0, 0.1, 1e-5 },
     { T { 5, 3 }, gamma(3), T { 3 }, running(3), running(3), 1, 0.1, 1e-5 },
     { T { 2, 17, 5, 3 }, NONE, NONE, NONE, NONE, 1, 0.1, 1e-5 },
-    { T { 3, 33, 3, 3, lo = 100, hi = 101 }, gamma(33), NONE, running(33), running(33), 1, 0.3, 1e-3 },
+    { T { 3, 33, 3, 3, lo = 100, hi = 101 }, gamma(33), NONE, running(33), running(33), 1, 0.3,
+      1e-3 },
     { T { 0, 3, 2, 2 }, gamma(3), T { 3 }, running(3), running(3), 0, 0.1, 1e-5 },
   },
   wide = { T { 3, 33, 37, 19 }, gamma(33), T { 33 }, running(33), running(33), 1, 0.1, 1e-5 },
@@ -327,7 +336,8 @@ row("batch_norm", {
 row("layer_norm", {
   floor = 1, tolerance = 2e-5, step = 2 ^ -7,
   cases = {
-    { T { 2, 3, 4 }, 1, gamma(4), T { 4 }, 1e-5 }, { T { 2, 3, 2 }, 2, gamma(3, 2), T { 3, 2 }, 0.01 },
+    { T { 2, 3, 4 }, 1, gamma(4), T { 4 }, 1e-5 },
+    { T { 2, 3, 2 }, 2, gamma(3, 2), T { 3, 2 }, 0.01 },
     { T { 3, 19 }, 1, NONE, NONE, 1e-5 }, { T { 2, 3, 4, 5 }, 3, NONE, NONE, 1e-5 },
     { T { 0, 4 }, 1, gamma(4), T { 4 }, 1e-5 },
   },
@@ -337,7 +347,8 @@ row("group_norm", {
   floor = 1, tolerance = 2e-5, step = 2 ^ -7,
   cases = {
     { T { 2, 4, 2, 3 }, 2, gamma(4), T { 4 }, 1e-5 }, { T { 2, 6, 3, 3 }, 1, NONE, NONE, 1e-5 },
-    { T { 2, 34, 3, 5 }, 17, gamma(34), T { 34 }, 1e-5 }, { T { 3, 8 }, 4, gamma(8), T { 8 }, 1e-5 },
+    { T { 2, 34, 3, 5 }, 17, gamma(34), T { 34 }, 1e-5 },
+    { T { 3, 8 }, 4, gamma(8), T { 8 }, 1e-5 },
     { T { 0, 4, 2, 2 }, 2, NONE, NONE, 1e-5 },
   },
   wide = { T { 5, 32, 37, 19 }, 8, gamma(32), T { 32 }, 1e-5 },

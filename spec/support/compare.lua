@@ -13,14 +13,16 @@ end
 
 local function same(a, b) return a == b or (a ~= a and b ~= b) end
 
--- |got - expected| <= tolerance * (|expected| + floor * rms(expected)), and NaN only for NaN.
+local TINY = 1e-12 -- what is left where everything cancels
+
+-- |got - expected| <= tolerance * (|expected| + floor * rms(expected)) + TINY; NaN only for NaN.
 function compare.close(got, expected, n, tolerance, floor)
   local base = floor * root_mean_square(expected, n)
   local worst, at = 1, nil
   for i = 0, n - 1 do
     local a, b = got[i], expected[i]
     if not same(a, b) then
-      local ratio = math.abs(a - b) / (tolerance * (math.abs(b) + base))
+      local ratio = math.abs(a - b) / (tolerance * (math.abs(b) + base) + TINY)
       if not (ratio <= worst) then
         worst, at = ratio, i
         if ratio ~= ratio then break end

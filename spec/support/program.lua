@@ -10,6 +10,9 @@ local program = {}
 
 program.command = os.getenv "CNNLUA" or "build/cnnlua"
 
+-- The same, quoted, but never for more than five minutes; signals are passed on.
+program.guarded = "timeout --foreground -s KILL 300 '" .. program.command .. "'"
+
 function program.quote(text)
   return "'" .. tostring(text):gsub("'", [['\'']]) .. "'"
 end
@@ -74,7 +77,7 @@ function program.run(words, options)
   local out, err = program.file "stdout", program.file "stderr"
   local input = options.input and program.file("stdin", options.input) or "/dev/null"
   local command = ("%s %s %s %s <%s >%s 2>%s"):format(options.before or "", options.env or "",
-    program.quote(program.command), words, program.quote(input), program.quote(out),
+    program.guarded, words, program.quote(input), program.quote(out),
     program.quote(err))
   local status = program.shell(command)
   return { status = status, out = read_all(out), err = read_all(err), words = words }
