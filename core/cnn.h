@@ -135,6 +135,7 @@ cnn_tensor *cnn_relu(cnn_tensor *x);                     /* max(x, 0) */
 cnn_tensor *cnn_leaky_relu(cnn_tensor *x, double slope); /* x > 0 ? x : slope * x */
 cnn_tensor *cnn_gelu(cnn_tensor *x); /* x * Phi(x), Phi the normal distribution (erf form) */
 cnn_tensor *cnn_silu(cnn_tensor *x); /* x * sigmoid(x) */
+cnn_tensor *cnn_power(cnn_tensor *x, double p); /* x ^ p; a product for 2, a root for 0.5 */
 /* clamp: min(max(x, lo), hi); no gradient at the bounds and beyond */
 cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi);
 cnn_tensor *cnn_affine(cnn_tensor *x, double scale, double shift); /* scale * x + shift */

@@ -199,6 +199,11 @@ GRADIENT(pow) { /* b a^(b-1), 0 where b is 0; y ln a, 0 where a is 0 */
     return 0;
 }
 
+GRADIENT(square) { /* its two inputs are one tensor: the first gets the whole gradient */
+    dx[0] = cnn_mul(DY, cnn_affine(A, 2, 0));
+    return 0;
+}
+
 /* The share of dy that goes to the operand `mine` of a maximum or minimum: half at a tie. */
 static cnn_tensor *extreme_share(cnn_tensor *dy, cnn_tensor *mine, cnn_tensor *other,
                                  cnn_tensor *(*wins)(cnn_tensor *, cnn_tensor *)) {
@@ -278,6 +283,8 @@ POINTWISE(sub, sub_gradient, 0, 0)
 POINTWISE(mul, mul_gradient, 3, 0)
 POINTWISE(div, div_gradient, 2, 1)
 POINTWISE(pow, pow_gradient, 3, 1)
+static const pointwise op_square = {{"power", pointwise_run, square_gradient, 1, 0},
+                                    offsetof(k_table, mul)};
 POINTWISE(maximum, maximum_gradient, 3, 0)
 POINTWISE(minimum, minimum_gradient, 3, 0)
 POINTWISE(eq, 0, 0, 0)
@@ -329,6 +336,14 @@ BINARY(lt)
 BINARY(le)
 BINARY(gt)
 BINARY(ge)
+
+cnn_tensor *cnn_power(cnn_tensor *x, double p) {
+    if (p == 2) return apply(&op_square, x, x, 0, 2, 0, 0);
+    if (p == 0.5) return cnn_sqrt(x);
+    int scope = scope_begin();
+    if (check_tensor("power", "x", x) < 0) return scope_end(scope, 0);
+    return scope_end(scope, cnn_pow(x, constant(p, x)));
+}
 
 cnn_tensor *cnn_where(cnn_tensor *cond, cnn_tensor *a, cnn_tensor *b) {
     return apply(&op_where, cond, a, b, 3, 0, 0);

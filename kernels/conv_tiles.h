@@ -302,8 +302,8 @@ static void pack_forward(void *ctx, int64_t begin, int64_t end) {
     int64_t panels = ceil_div(p->cols, TILE_COLS);
     for (int64_t i = begin; i < end; i++) {
         int64_t col = i % panels * TILE_COLS, o = i / panels * p->cols + col;
-        pack_panel(p->panels + i * p->k * TILE_COLS, p->w + o * p->k, p->k,
-                   smaller(p->cols - col, TILE_COLS), 1, p->k);
+        pack_panels(p->panels + i * p->k * TILE_COLS, p->w + o * p->k, p->k,
+                    smaller(p->cols - col, TILE_COLS), 1, p->k);
     }
 }
 
@@ -318,8 +318,8 @@ static void pack_data_grad(void *ctx, int64_t begin, int64_t end) {
         for (int64_t ty = 0; ty < p->y.taps; ty++)
             for (int64_t tx = 0; tx < p->x.taps; tx++, to += og * TILE_COLS) {
                 int64_t tap = (p->y.base - ty * p->y.step) * s->kw + p->x.base - tx * p->x.step;
-                pack_panel(to, p->w + (o * taps + tap) * cg + col, og, smaller(cg - col, TILE_COLS),
-                           taps * cg, 1);
+                pack_panels(to, p->w + (o * taps + tap) * cg + col, og,
+                            smaller(cg - col, TILE_COLS), taps * cg, 1);
             }
     }
 }

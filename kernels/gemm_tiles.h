@@ -126,9 +126,7 @@ static void product_block(const product *p, int64_t row, int64_t rows, int64_t c
     for (int64_t k = 0; k == 0 || k < p->k; k += BLOCK_K) {
         t.k = smaller(BLOCK_K, p->k - k), t.panel = t.k * TILE_COLS;
         copy_a(p, row, rows, k, t.k, a, &t);
-        for (int64_t j = 0; j < cols; j += TILE_COLS)
-            pack_panel(b + j * t.k, p->b + k * p->brs + (col + j) * p->bcs, t.k,
-                       smaller(cols - j, TILE_COLS), p->brs, p->bcs);
+        pack_panels(b, p->b + k * p->brs + col * p->bcs, t.k, cols, p->brs, p->bcs);
         multiply_tiles(&t);
         t.bias = NULL, t.add = 1;
     }

@@ -182,7 +182,8 @@ static void tile_rows(int rows, const tiles *t, const float *a, const float *b, 
         TILE_CASE(2)
         TILE_CASE(3)
         TILE_CASE(4)
-        TILE_CASE(5) TILE_CASE(6)
+        TILE_CASE(5)
+        TILE_CASE(6)
 #if defined(__AVX512F__)
             TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12)
                 TILE_CASE(13) TILE_CASE(14)
@@ -243,19 +244,22 @@ static inline void pack_turned(float *to, const float *from, int64_t k, int64_t 
     }
 }
 
-/* A panel of B: panel[p * TILE_COLS + j] = from[p * ks + j * js], j < cols <= TILE_COLS, p < k.
- * ks or js is 1. The columns beyond cols become 0. */
-static inline void pack_panel(float *panel, const float *from, int64_t k, int64_t cols, int64_t ks,
-                              int64_t js) {
+/* Panels of B, each k * TILE_COLS floats: to[j * k + p * TILE_COLS] and the columns after it get
+ * from[p * ks + j * js], for p < k and j = 0, TILE_COLS, ... < cols. ks or js is 1. The columns
+ * beyond cols become 0. */
+static inline void pack_panels(float *to, const float *from, int64_t k, int64_t cols, int64_t ks,
+                               int64_t js) {
     if (js != 1) {
-        for (int64_t j = 0; j < TILE_COLS; j += LANES)
-            pack_turned(panel + j, from + j * js, k, cols - j, js);
+        for (int64_t j = 0; j < round_up(cols, TILE_COLS); j += LANES)
+            pack_turned(to + j / TILE_COLS * TILE_COLS * k + j % TILE_COLS, from + j * js, k,
+                        cols - j, js);
         return;
     }
-    for (int64_t p = 0; p < k; p++, panel += TILE_COLS) {
-        if (cols < TILE_COLS) zero_floats(panel, TILE_COLS);
-        copy_floats(panel, from + p * ks, cols);
-    }
+    for (int64_t p = 0; p < k; p++, from += ks, to += TILE_COLS)
+        for (int64_t j = 0; j < cols; j += TILE_COLS) {
+            if (cols - j < TILE_COLS) zero_floats(to + j * k, TILE_COLS);
+            copy_floats(to + j * k, from + j, smaller(cols - j, TILE_COLS));
+        }
 }
 
 #endif

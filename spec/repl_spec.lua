@@ -88,7 +88,8 @@ describe("the prompt of a script", function()
   end)
 
   it("takes the options of train", function()
-    local r = repl("net[1][1].weight:shape()\nfor x in data.train:batches() do y = x:shape() end\ny",
+    local r = repl("net[1][1].weight:shape()\n"
+      .. "for x in data.train:batches() do y = x:shape() end\ny",
       "-i models/vgg.lua --set ratio=8 --limit 3 --batch 3 --resize 64")
     assert.equal("8x1x3x3\n3x1x64x64\n", r.out)
   end)

@@ -135,7 +135,8 @@ describe("a training run", function()
     program.refuses("models/bn_lenet.lua --resume /nowhere", 1, "/nowhere")
     local last = out "short" .. "/last.safetensors"
     program.write(last, program.read(last):sub(1, -100))
-    program.refuses("models/bn_lenet.lua --epochs 4 --resume " .. quote(out "short"), 1, "truncated")
+    program.refuses("models/bn_lenet.lua --epochs 4 --resume " .. quote(out "short"), 1,
+      "truncated")
     assert.same(numbers "long", numbers "short")
   end)
 

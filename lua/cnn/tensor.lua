@@ -162,7 +162,10 @@ end
 
 function meta.__div(a, b) return wrap(C.cnn_div(operand("/", a), operand("/", b))) end
 
-function meta.__pow(a, b) return wrap(C.cnn_pow(operand("^", a), operand("^", b))) end
+function meta.__pow(a, b)
+  if type(b) == "number" then return wrap(C.cnn_power(a, b)) end
+  return wrap(C.cnn_pow(operand("^", a), operand("^", b)))
+end
 
 function meta.__unm(x) return wrap(C.cnn_neg(x)) end
 

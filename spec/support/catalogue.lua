@@ -41,6 +41,14 @@ local function wide_pair(lo, hi)
 end
 
 row("add sub mul", { cases = pairs_of(-2, 2), wide = wide_pair(-2, 2) })
+row("power", {
+  cases = {
+    { T { 3, 4, lo = 0.5, hi = 2 }, 2 }, { T { 2, 3, 4, 5 }, 2 }, { T { 2, 3, 4, 5 }, 3 },
+    { T { 7, lo = 0.5, hi = 2 }, 0.5 }, { T { 7, lo = 0.5, hi = 2 }, -1.5 }, { T { 0, 3 }, 2 },
+    { T { 5 }, 1 },
+  },
+  wide = { wide_pair(0.5, 2)[1], 2 },
+})
 row("div pow", { cases = pairs_of(0.5, 2), wide = wide_pair(0.5, 2) })
 row("maximum minimum", { cases = pairs_of(-2, 2, true), wide = wide_pair(-2, 2), step = 2 ^ -11 })
 -- Whole numbers, so that many are equal.
