@@ -207,14 +207,15 @@ static int go_on(void) {
     return 0;
 }
 
-/* A gradient from outside: of like's shape, with a value where like has one; f32 as all are. */
-static int check_given(const char *what, const cnn_tensor *like, const cnn_tensor *given) {
+/* A gradient from outside: of like's shape, on the device of `beside`. */
+static int check_given(const char *what, const cnn_tensor *like, const cnn_tensor *beside,
+                       const cnn_tensor *given) {
     if (check_tensor("backward", what, given) < 0) return -1;
     if (!tensor_same_shape(given, like))
         return fail("backward: expected %s of shape %s, got %s", what, shape_text(like),
                     shape_text(given));
-    if (like->storage && tensor_device(given) != tensor_device(like))
-        return fail("backward: expected %s on %s, got it on %s", what, cnn_device(like),
+    if (tensor_device(given) != tensor_device(beside))
+        return fail("backward: expected %s on %s, got it on %s", what, cnn_device(beside),
                     cnn_device(given));
     return 0;
 }
@@ -240,7 +241,7 @@ int cnn_backward(cnn_tensor *loss, cnn_tensor *seed) {
     if (!rc && !seed && tensor_numel(loss) != 1)
         rc = fail("backward: expected a loss of one element, or a seed of its shape, got %s",
                   shape_text(loss));
-    if (!rc && seed) rc = check_given("the seed", loss, seed);
+    if (!rc && seed) rc = check_given("the seed", loss, loss, seed);
     if (!rc && !seed) seed = cnn_full(loss->size, loss->nd, 1, "f32", cnn_device(loss));
     if (!rc) rc = (seed = as_f32(seed)) ? 0 : -1;
     if (!rc && !loss->entry) rc = seed_leaf(loss, seed);
@@ -268,7 +269,8 @@ int cnn_backward_give(int input, cnn_tensor *dx) {
     int mark = scope_begin(), rc = run.waiting ? 0 : nothing_waits();
     if (!rc && (input < 1 || input > run.given_n))
         rc = fail("backward: expected an input from 1 to %d, got %d", run.given_n, input);
-    if (!rc && dx) rc = check_given("a gradient", run.waiting->in[input - 1], dx);
+    if (!rc && dx)
+        rc = check_given("a gradient", run.waiting->in[input - 1], run.waiting->grad[0], dx);
     if (!rc && dx) rc = (dx = as_f32(dx)) ? 0 : -1;
     if (!rc) set_grad(&run.given[input - 1], dx);
     scope_end(mark, 0);

@@ -77,7 +77,8 @@ struct cnn_entry {
     uint32_t *version; /* n_in + n_out, when recorded */
     cnn_tensor **grad; /* of the outputs, while backward runs */
     unsigned char ran, differentiable, consumed, writes_in_place, marked;
-    cnn_entry *next; /* the pending list */
+    unsigned char trains; /* writes in place to a tensor that requires a gradient */
+    cnn_entry *next;      /* the pending list */
     _Alignas(8) unsigned char attr[ENTRY_ATTR];
 };
 

@@ -212,9 +212,17 @@ static void pending_forget(void) {
     }
 }
 
+/* Ctrl-C ends a recorded step between two of its ops, until the first parameter is written: all
+ * parameters are updated, or none. */
 int tape_flush(void) {
+    int training = 0;
     while (first_pending) {
+        if (interrupted && !training) {
+            pending_forget();
+            return fail("interrupted");
+        }
         cnn_entry *e = pending_pop();
+        training |= e->trains;
         int rc = entry_run(e);
         entry_release(e);
         if (rc) {
@@ -308,6 +316,7 @@ static int append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor 
     if (!e) return -1;
     e->differentiable = (unsigned char)wants;
     e->writes_in_place = (unsigned char)in_place;
+    for (int i = 0; in_place && i < n_out; i++) e->trains |= out[i]->requires_grad != 0;
     for (int i = 0; wants && i < n_out; i++) {
         out[i]->entry = e;
         out[i]->output = i;

@@ -191,7 +191,7 @@ int tensor_is_pixels(const cnn_tensor *x, int64_t *ld) {
     static const int order[2][4] = {{1, 0}, {1, 3, 2, 0}}; /* innermost first */
     if (x->nd != 2 && x->nd != 4) return 0;
     const int *axis = order[x->nd == 4];
-    int64_t row = 0; /* the row stride, once an axis has shown it */
+    int64_t row = -1; /* the row stride, once an axis has shown it; 0: an expanded axis */
     int64_t rows = 1;
     if (x->size[1] != 1 && x->stride[1] != 1) return 0;
     for (int i = 1; i < x->nd; i++) {
@@ -201,15 +201,15 @@ int tensor_is_pixels(const cnn_tensor *x, int64_t *ld) {
             return 1;
         }
         if (x->size[a] != 1) {
-            if (!row) row = x->stride[a] / rows;
+            if (row < 0) row = x->stride[a] / rows;
             if (x->stride[a] != row * rows) return 0;
         }
         rows *= x->size[a];
     }
-    if (!row) row = x->size[1];
+    if (row < 0) row = x->size[1];
     if (row < x->size[1]) return 0; /* expanded: rows would overlap */
     *ld = row > 0 ? row : 1;
-    return 1;
+    return row > 0 || x->size[1] == 0;
 }
 
 int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y) {

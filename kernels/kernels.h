@@ -128,7 +128,7 @@ typedef struct {
     X(sum)                                                                                         \
     X(max)    /* NaN wins */                                                                       \
     X(min)    /* NaN wins */                                                                       \
-    X(argmax) /* position of the first maximum (or NaN) among the reduced ones, from 0, as float */ \
+    X(argmax) /* position of the first maximum (or NaN) among those reduced, from 0, a float */    \
     X(var)    /* biased: mean of (x - mean)^2, in two passes */
 
 #define K_LAYERS(X)                                                                                \

@@ -15,6 +15,8 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,7 +179,24 @@ static int start(lua_State *L) {
     return 1;
 }
 
+/* A standard stream that the parent closed: the first file to be opened would take its number, and
+ * what is printed would end up in that file. */
+static void open_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(EXIT_FAILED);
+}
+
+/* What was printed and did not arrive (a full disk) is a failure, too. */
+static int close_output(int status) {
+    int lost = fflush(stdout);
+    if (!lost && !ferror(stdout)) return status;
+    fprintf(stderr, "cnnlua: cannot write to the standard output%s%s\n", lost ? ": " : "",
+            lost ? strerror(errno) : "");
+    return status ? status : EXIT_FAILED;
+}
+
 int main(int argc, char **argv) {
+    open_streams();
     lua_State *L = luaL_newstate();
     if (!L) {
         fputs("cnnlua: no memory for a Lua state\n", stderr);
@@ -196,5 +215,5 @@ int main(int argc, char **argv) {
     int status = lua_pcall(L, 2, 1, 0) == 0 ? (int)lua_tointeger(L, -1) : report(L);
     signal(SIGINT, SIG_DFL);
     lua_close(L);
-    return status;
+    return close_output(status);
 }

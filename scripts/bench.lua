@@ -19,7 +19,8 @@ local function parse()
   parser:option("--python", "an interpreter that has torch", "python3")
   parser:option("--rounds", "bursts of each", "5"):convert(tonumber)
   parser:option("--seconds", "length of a burst", "5"):convert(tonumber)
-  parser:option("--threads", "threads of each", os.getenv "OMP_NUM_THREADS" or "2"):convert(tonumber)
+  local threads = os.getenv "OMP_NUM_THREADS" or "2"
+  parser:option("--threads", "threads of each", threads):convert(tonumber)
   parser:option("--only", "what is measured", "train"):choices { "train", "predict" }
   parser:option("--modes", "PyTorch's modes", "eager,channels_last,compile")
   local options = parser:parse(arg)

@@ -96,12 +96,14 @@ describe("the prompt of a script", function()
 
   it("answers Ctrl-C with a prompt, not with its end", function()
     -- 3 is the pipe: what a shell runs in the background gets /dev/null for its stdin
-    local command = ("(printf 'while true do cnn.ones(9):sum():item() end\\n'; sleep 2; "
-      .. "printf '6 * 7\\n') | (exec 3<&0; %s <&3 >%s 2>%s & pid=$!; sleep 1; kill -INT $pid; "
-      .. "wait $pid)"):format(program.guarded, program.file "out", program.file "err")
+    local command = ("(printf '%%s\\n' 'print \"ready\"' "
+      .. "'while true do cnn.ones(9):sum():item() end' '6 * 7') | "
+      .. "(exec 3<&0; %s <&3 >%s 2>%s & pid=$!; until grep -q ready %s; do sleep 0.05; "
+      .. "done; sleep 0.2; kill -INT $pid; wait $pid)")
+      :format(program.guarded, program.file "out", program.file "err", program.file "out")
     local status = program.shell(command)
     assert.equal(0, status)
-    assert.equal("42\n", program.read(program.file "out"))
+    assert.equal("ready\n42\n", program.read(program.file "out"))
     assert.equal("interrupted\n", program.read(program.file "err"))
   end)
 end)

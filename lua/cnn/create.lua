@@ -119,9 +119,9 @@ function create.arange(...)
   end
   local first, last, step = 1, arguments[1], 1
   if n >= 2 then first, last, step = arguments[1], arguments[2], n >= 3 and arguments[3] or 1 end
-  for name, value in pairs { first = first, last = last or "nothing", step = step } do
-    argument.number("cnn.arange", name, value)
-  end
+  argument.number("cnn.arange", "first", first)
+  argument.number("cnn.arange", "last", last)
+  argument.number("cnn.arange", "step", step)
   local x = take("cnn.arange", C.cnn_arange(first, last, step, options.device or "cpu"))
   return finish(x, options)
 end

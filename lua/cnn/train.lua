@@ -374,7 +374,9 @@ local function call(_, value, options)
     "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
     "out", "resume", "quiet", "json", "set", "file",
   })
-  local run = start(value, options)
+  local own = {} -- a resumed run fills in what is open
+  for key, given in pairs(options) do own[key] = given end
+  local run = start(value, own)
   local ok, why = guard.call(work, run)
   if not ok then
     local saved, problem = pcall(rescue, run)
