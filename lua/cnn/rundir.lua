@@ -21,25 +21,31 @@ local rundir = {}
 local Directory = {}
 Directory.__index = Directory
 
--- mkdir -p; nil, or why not.
+local function exists(path)
+  local f = io.open(path, "r")
+  if f then f:close() end
+  return f ~= nil
+end
+
+-- mkdir -p; nil, or why not. What is there already is no reason: opening it tells.
 local function make(path)
-  for at in path:gmatch "()/" do
-    if at > 1 then ffi.C.mkdir(path:sub(1, at - 1), 511) end
+  local refused
+  local function add(part)
+    if not exists(part) and ffi.C.mkdir(part, 511) ~= 0 then
+      refused = refused or part .. ": " .. ffi.string(ffi.C.strerror(ffi.errno()))
+    end
   end
-  ffi.C.mkdir(path, 511)
+  for at in path:gmatch "()/" do
+    if at > 1 then add(path:sub(1, at - 1)) end
+  end
+  add(path)
   local f, why = io.open(path .. "/.", "r")
-  if not f then return (why:gsub("/%.:", ":")) end
+  if not f then return refused or (why:gsub("/%.:", ":")) end
   f:close()
   if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then
     return path .. ": " .. ffi.string(ffi.C.strerror(ffi.errno()))
   end
   return nil
-end
-
-local function exists(path)
-  local f = io.open(path, "r")
-  if f then f:close() end
-  return f ~= nil
 end
 
 local function unused(name)
