@@ -16,11 +16,11 @@
  *
  * A block of about BLOCK_PIXELS outputs keeps its source and one panel of weights in the second
  * cache, and a tile sums all of its taps before it writes. Measured on Zen 5 (AVX-512, share of
- * the FMA peak of 280 GFLOP/s a core): 3x3 and 5x5 layers of 64 channels and more 88 % to 97 %
- * forward and data gradient, 80 % to 92 % weight gradient; pictures of 6x6 and 3x3 pixels 105 % to
- * 145 %, as the taps outside are counted but not multiplied; 1x1 layers 65 % to 90 %, which memory
- * bounds; first layers with one channel 80 % forward and 25 % to 45 % weight gradient, where a line
- * of taps fills half a vector.
+ * the FMA peak of 280 GFLOP/s a core): 3x3 and 5x5 layers of 32 channels and more 86 % to 97 %
+ * forward and data gradient, 75 % to 91 % weight gradient; pictures of 6x6 and 3x3 pixels 100 % to
+ * 145 %, as the taps outside are counted but not multiplied; 1x1 layers, which memory bounds, 55 %
+ * to 85 %; first layers with one channel 35 % (3x3) to 85 % (11x11) forward and 10 % to 45 % weight
+ * gradient, where a line of taps fills a part of a vector.
  *
  * Surprising: nothing is transposed for the weight gradient. Its tiles are outputs by channels, its
  * steps are pixels, and its segments are lines. */
