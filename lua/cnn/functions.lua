@@ -10,12 +10,7 @@ local ops, settings, pair_text = bind.ops, layers.settings, layers.pair_text
 
 local functions = {}
 
-local function layer(name)
-  local class = module.class(name)
-  class.library = true
-  functions[name] = class
-  return class
-end
+local function layer(name) return module.layer(functions, name) end
 
 -- -------------------------------------------------------------------------------- pooling
 

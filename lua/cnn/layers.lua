@@ -19,12 +19,7 @@ local ops, Parameter, is_tensor = bind.ops, module.Parameter, handle.is_tensor
 
 local layers = {}
 
-local function layer(name)
-  local class = module.class(name)
-  class.library = true
-  layers[name] = class
-  return class
-end
+local function layer(name) return module.layer(layers, name) end
 
 -- (size along axis, device for the weights)
 local function input_size(x, axis)

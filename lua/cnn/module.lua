@@ -372,4 +372,12 @@ function module.class(name, base)
   })
 end
 
+-- A class of the library's own: it is put into `list`, and its constructors describe themselves.
+function module.layer(list, name)
+  local class = module.class(name)
+  class.library = true
+  list[name] = class
+  return class
+end
+
 return module
