@@ -23,7 +23,7 @@ static struct {
 /* ------------------------------------------------------------------------- ops written elsewhere
  */
 
-const cnn_op custom_op = {"custom", 0, custom_gradient, 0, 0};
+const cnn_op custom_op = {.name = "custom", .gradient = custom_gradient};
 
 int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     (void)dy;

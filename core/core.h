@@ -63,6 +63,7 @@ typedef struct cnn_op {
      * caller, so dx[i] may also be dy[j] itself. 0, or -1. NULL: not differentiable (0). */
     int (*gradient)(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
     unsigned saves_in, saves_out; /* bit i: the value of input / output i is needed by gradient */
+    unsigned reuses_in; /* bit i: output 0 may lie where input i lies, once nobody else needs it */
 } cnn_op;
 
 enum { ENTRY_ATTR = 192 };

@@ -45,7 +45,7 @@ static int cat_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_cat = {"cat", cat_run, cat_gradient, 0, 0};
+static const cnn_op op_cat = {.name = "cat", .run = cat_run, .gradient = cat_gradient};
 
 /* Sizes of the whole; -1 with an error when the parts do not fit. */
 static int cat_size(const char *op, cnn_tensor *const *list, int n, int a, int64_t *size) {
@@ -133,7 +133,7 @@ static int pad_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_pad = {"pad", pad_run, pad_gradient, 0, 0};
+static const cnn_op op_pad = {.name = "pad", .run = pad_run, .gradient = pad_gradient};
 
 cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value) {
     int scope = scope_begin();
@@ -188,8 +188,8 @@ static int copy_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_fill = {"fill", fill_run, 0, 0, 0};
-static const cnn_op op_copy = {"copy", copy_run, 0, 0, 0};
+static const cnn_op op_fill = {.name = "fill", .run = fill_run};
+static const cnn_op op_copy = {.name = "copy", .run = copy_run};
 
 /* No gradient may be lost by writing to x. */
 static int check_writable(const char *op, const cnn_tensor *x) {

@@ -101,7 +101,8 @@ static int batch_norm_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_batch_norm_grad = {.name = "batch_norm_grad", .run = batch_norm_grad_run};
+static const cnn_op op_batch_norm_grad = {
+    .name = "batch_norm_grad", .run = batch_norm_grad_run, .reuses_in = 1 << 0 | 1 << 1};
 
 /* in: x, mean, rstd, gamma or NULL, beta or NULL; out: y */
 static int batch_norm_run(cnn_entry *e) {
@@ -119,7 +120,8 @@ static int batch_norm_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor *
 static const cnn_op op_batch_norm = {.name = "batch_norm",
                                      .run = batch_norm_run,
                                      .gradient = batch_norm_gradient,
-                                     .saves_in = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3};
+                                     .saves_in = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3,
+                                     .reuses_in = 1 << 0};
 
 typedef struct {
     float keep,

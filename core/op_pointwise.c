@@ -275,15 +275,17 @@ FUSED(clamp, A)
 /* ------------------------------------------------------------------------------------- the list
  * name, gradient, which inputs it needs, whether it needs the output */
 
+enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before they write it */
+
 #define POINTWISE(name, gradient, in, out)                                                         \
-    static const pointwise op_##name = {{#name, pointwise_run, gradient, in, out},                 \
+    static const pointwise op_##name = {{#name, pointwise_run, gradient, in, out, ANY_INPUT},      \
                                         offsetof(k_table, name)};
 POINTWISE(add, add_gradient, 0, 0)
 POINTWISE(sub, sub_gradient, 0, 0)
 POINTWISE(mul, mul_gradient, 3, 0)
 POINTWISE(div, div_gradient, 2, 1)
 POINTWISE(pow, pow_gradient, 3, 1)
-static const pointwise op_square = {{"power", pointwise_run, square_gradient, 1, 0},
+static const pointwise op_square = {{"power", pointwise_run, square_gradient, 1, 0, 0},
                                     offsetof(k_table, mul)};
 POINTWISE(maximum, maximum_gradient, 3, 0)
 POINTWISE(minimum, minimum_gradient, 3, 0)
@@ -310,7 +312,8 @@ POINTWISE(clamp, clamp_gradient, 1, 0)
 POINTWISE(affine, affine_gradient, 0, 0)
 
 #define FUSED_GRADIENT(name)                                                                       \
-    static const pointwise name = {{#name, pointwise_run, 0, 0, 0}, offsetof(k_table, name)};
+    static const pointwise name = {{#name, pointwise_run, 0, 0, 0, ANY_INPUT},                     \
+                                   offsetof(k_table, name)};
 FUSED_GRADIENT(tanh_grad)
 FUSED_GRADIENT(sigmoid_grad)
 FUSED_GRADIENT(relu_grad)

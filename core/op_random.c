@@ -21,7 +21,7 @@ static int dropout_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_dropout_grad = {.name = "dropout_grad", .run = dropout_run};
+static const cnn_op op_dropout_grad = {.name = "dropout_grad", .run = dropout_run, .reuses_in = 1};
 
 static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const dropout_attr *a = entry_attr(e);
@@ -32,7 +32,7 @@ static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
 }
 
 static const cnn_op op_dropout = {
-    .name = "dropout", .run = dropout_run, .gradient = dropout_gradient};
+    .name = "dropout", .run = dropout_run, .gradient = dropout_gradient, .reuses_in = 1};
 
 cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     int scope = scope_begin();

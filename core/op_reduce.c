@@ -123,7 +123,7 @@ static int extreme_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
 }
 
 #define REDUCTION(name, gradient, in, out)                                                         \
-    static const reduction op_##name = {{#name, reduce_run, gradient, in, out},                    \
+    static const reduction op_##name = {{#name, reduce_run, gradient, in, out, 0},                 \
                                         offsetof(k_table, name)};
 REDUCTION(sum, sum_gradient, 0, 0)
 REDUCTION(var, var_gradient, 1, 0)

@@ -50,9 +50,11 @@ static int copy_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_contiguous = {"contiguous", copy_run, copy_gradient, 0, 0};
-static const cnn_op op_channels_last = {"channels_last", copy_run, copy_gradient, 0, 0};
-static const cnn_op op_clone = {"clone", copy_run, copy_gradient, 0, 0};
+static const cnn_op op_contiguous = {
+    .name = "contiguous", .run = copy_run, .gradient = copy_gradient};
+static const cnn_op op_channels_last = {
+    .name = "channels_last", .run = copy_run, .gradient = copy_gradient};
+static const cnn_op op_clone = {.name = "clone", .run = copy_run, .gradient = copy_gradient};
 
 cnn_tensor *as_dense(cnn_tensor *x) {
     if (!x || tensor_is_dense(x)) return x;
@@ -123,7 +125,7 @@ static int cast_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_cast = {"to", cast_run, cast_gradient, 0, 0};
+static const cnn_op op_cast = {.name = "to", .run = cast_run, .gradient = cast_gradient};
 
 static cnn_tensor *cast(cnn_tensor *x, cnn_dt dtype) {
     if (tensor_dtype(x) == dtype) return x;
@@ -158,7 +160,7 @@ static int view_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_view = {"view", 0, view_gradient, 0, 0};
+static const cnn_op op_view = {.name = "view", .gradient = view_gradient};
 
 /* Strides that show x's elements as `size`; 0, or -1 when the memory must be copied for it. */
 static int view_strides(const cnn_tensor *x, const int64_t *size, int nd, int64_t *stride) {
@@ -243,7 +245,7 @@ static int permute_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
     return 0;
 }
 
-static const cnn_op op_permute = {"permute", 0, permute_gradient, 0, 0};
+static const cnn_op op_permute = {.name = "permute", .gradient = permute_gradient};
 
 static cnn_tensor *permute(cnn_tensor *x, const int *axis) { /* from 0, a permutation */
     int64_t size[CNN_MAX_DIM], stride[CNN_MAX_DIM];
@@ -297,7 +299,7 @@ static int narrow_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx)
     return 0;
 }
 
-static const cnn_op op_narrow = {"narrow", 0, narrow_gradient, 0, 0};
+static const cnn_op op_narrow = {.name = "narrow", .gradient = narrow_gradient};
 
 static cnn_tensor *narrow(cnn_tensor *x, int a, int64_t before, int64_t length) {
     int64_t size[CNN_MAX_DIM];
@@ -343,7 +345,7 @@ static int expand_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx)
     return 0;
 }
 
-static const cnn_op op_expand = {"expand", 0, expand_gradient, 0, 0};
+static const cnn_op op_expand = {.name = "expand", .gradient = expand_gradient};
 
 cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n) {
     int scope = scope_begin();

@@ -150,6 +150,7 @@ typedef struct {
     X(avg_pool_grad, void, (const k_pool *s, const float *dy, float *dx))                          \
     /* normalization; mean, rstd: one a channel (batch) or one a sample and group (group) */       \
     X(batch_stats, void, (const k_norm *s, const float *x, float *mean, float *var))               \
+    /* y may be x; dx may be x or dy, where the rows have the same stride */                         \
     X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
                          const float *gamma, const float *beta, float *y))                         \
     X(batch_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
@@ -174,7 +175,7 @@ typedef struct {
     X(uniform, void, (int64_t n, uint64_t seed, uint64_t stream, float lo, float hi, float *y))    \
     X(normal, void, (int64_t n, uint64_t seed, uint64_t stream, float mean, float std, float *y))  \
     X(dropout, void, (int64_t n, uint64_t seed, uint64_t stream, float p, const float *x,          \
-                      float *y)) /* y = u < p ? 0 : x / (1 - p); its gradient is the same call */  \
+                      float *y)) /* y = u < p ? 0 : x / (1 - p), may be x; its own gradient */     \
     /* storage: index_select copies and adds rows of `inner` floats for each of `outer` blocks */  \
     X(index_select, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,              \
                            const float *x, const int32_t *index, float *y))                        \

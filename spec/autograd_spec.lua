@@ -290,6 +290,36 @@ describe("a recorded step", function()
     assert.same({ 4 }, values(cnn.step(function() return cnn.ones(1) * 4 end)))
   end)
 
+  it("lets an op write where its input lies, when nothing else needs that", function()
+    local x = cnn.rand(2 ^ 20) -- 4 MiB
+    engine.C.cnn_data(x)
+    local function chain()
+      local y = x:exp()
+      for _ = 1, 10 do y = (y * 0.5):tanh() + x end
+      return y
+    end
+    local expected = chain()
+    collectgarbage()
+    local before = tonumber(engine.C.cnn_bytes_alive())
+    engine.C.cnn_reset_peak()
+    local got = cnn.step(function() return cnn.no_grad(chain) end)
+    assert.is_true(tonumber(engine.C.cnn_bytes_peak()) - before < 2 * 2 ^ 22)
+    assert.equal(0, (got - expected):abs():max():item())
+  end)
+
+  it("keeps a value that a handle, a view or a gradient still needs", function()
+    local x = leaf { 1, 2, 3, 4 }
+    local kept, y = cnn.step(function()
+      local a = x * 2
+      local b = a:view(2, 2):exp() -- a view of a, and a itself is returned
+      return a, (b:log() * a:view(2, 2)):sum()
+    end)
+    assert.same({ 2, 4, 6, 8 }, values(kept:detach()))
+    assert.is_true(math.abs(y:item() - 120) < 1e-4)
+    y:backward()
+    for i, g in ipairs(values(x.grad)) do assert.is_true(math.abs(g - 8 * i) < 1e-4) end
+  end)
+
   it("keeps memory flat from the third step on", function()
     local net = small_net()
     local opt = cnn.optim.SGD(net:parameters(), { lr = 0.1 })

@@ -54,6 +54,20 @@ local function check_untouched(op, row, case)
   end
 end
 
+local function check_recorded(op, row, case, layout)
+  local values = harness.values_of(case, layout)
+  for _, variant in ipairs(engine.variants) do
+    local function run(recorded)
+      return engine.with(variant, harness.run_on_clones, op, row, case, values, layout, recorded)
+    end
+    local alone = run "nothing"
+    for _, recorded in ipairs { "the forward", "all" } do
+      local why = harness.difference(run(recorded), alone)
+      if why then fail_at(op, case, ("%s, %s recorded"):format(variant, recorded), why) end
+    end
+  end
+end
+
 local function check_gradient(op, row, case)
   local values = harness.values_of(case, "dense")
   local results = engine.with("generic", harness.run, op, row, case, values, "dense")
@@ -133,6 +147,18 @@ for _, op in ipairs(bind.list) do
       if not row.writes and not row.changes then
         it("leaves its inputs alone", function()
           for _, case in ipairs(row.cases) do check_untouched(name, row, case) end
+        end)
+      end
+
+      if not row.writes then
+        it("gives the same bits recorded in a step, in memory of its dying inputs", function()
+          for _, layout in ipairs { "dense", "channels_last" } do
+            for _, case in ipairs(row.cases) do
+              if layout == "dense" or inputs.applies(harness.tensors(case), layout) then
+                check_recorded(name, row, case, layout)
+              end
+            end
+          end
         end)
       end
 

@@ -127,6 +127,37 @@ function harness.run(op, row, case, values, layout)
   return results
 end
 
+-- The op on clones of its inputs, which nothing else needs. What is recorded as a step, where the
+-- clones' memory may become the output's: "nothing", "the forward" or "all" with the backward.
+-- The output, then the gradients.
+function harness.run_on_clones(op, row, case, values, layout, recorded)
+  local specs, tensors = harness.tensors(case), {}
+  for i, spec in ipairs(specs) do tensors[i] = leaf(row, spec, values[i], layout) end
+  cnn.manual_seed(3)
+  if row.prepare then row.prepare(unpack(tensors)) end
+  local function forward()
+    local clones = {}
+    for i, x in ipairs(tensors) do clones[i] = bind.ops.clone(x) end
+    return harness.call(op, case, clones)
+  end
+  local function all()
+    local y = forward()
+    if y.requires_grad then harness.backward(y) end
+    return y
+  end
+  local y
+  if recorded == "the forward" then y = cnn.step(forward) end
+  if recorded == "all" then y = cnn.step(all) end
+  if recorded == "nothing" then y = all() end
+  if recorded == "the forward" and y.requires_grad then harness.backward(y) end
+  local results = {}
+  add(results, "the output", y)
+  for i, x in ipairs(tensors) do
+    if x.grad then add(results, "the gradient of input " .. i, x.grad) end
+  end
+  return results
+end
+
 -- The flat values that a layout gives the tensors of a case (an expanded one repeats some).
 function harness.values_of(case, layout)
   local values = {}
