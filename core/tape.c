@@ -237,10 +237,25 @@ static void pending_forget(void) {
     }
 }
 
+/* Memory for what outlives the pending ops, before any of them runs: parameters and buffers that
+ * got theirs in between would break up the room that the next steps' activations need. */
+static int lasting_ready(void) {
+    int rc = 0;
+    for (cnn_entry *e = first_pending; e && !rc; e = e->next) {
+        for (int i = 0; i < e->n_in && !rc; i++)
+            if (e->in[i] && e->in[i]->storage && is_leaf(e->in[i]))
+                rc = storage_ready(e->in[i]->storage);
+        for (int i = 0; i < e->n_out && e->writes_in_place && !rc; i++)
+            rc = storage_ready(e->out[i]->storage);
+    }
+    return rc;
+}
+
 /* Ctrl-C ends a recorded step between two of its ops, until the first parameter is written: all
  * parameters are updated, or none. */
 int tape_flush(void) {
-    int training = 0, rc = 0;
+    int training = 0, rc = lasting_ready();
+    if (rc) pending_forget();
     while (first_pending) {
         if (interrupted && !training) {
             pending_forget();
