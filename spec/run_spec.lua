@@ -123,6 +123,47 @@ describe("a training run", function()
     assert.are_not.same(numbers("one")[1], numbers("seeded")[1])
   end)
 
+  it("drops other elements in each step and epoch, the same ones with the same seed", function()
+    local script = program.file "dropped.lua"
+    program.write(script, [[
+      local cnn = require "cnn"
+      local nn = cnn.nn
+      local Noted = nn.module "Noted"
+      function Noted:init() self.dropout = nn.Dropout(0.5) end
+      function Noted:forward(x)
+        local y = self.dropout(x)
+        if self.training and x:size(1) > 1 and x.device ~= "meta" then
+          local kept = {}
+          for i, value in ipairs(self.dropout(cnn.ones(40)):totable()) do
+            kept[i] = value > 0 and "x" or "."
+          end
+          io.stderr:write("mask ", table.concat(kept), "\n")
+        end
+        return y
+      end
+      return {
+        name = "dropped", input = { 1, 28, 28 }, train = { batch = 32, lr = 0.1, epochs = 2 },
+        net = nn.Sequential(nn.Flatten(), Noted(), nn.Linear(784, 10)),
+      }
+    ]])
+    local function masks(words)
+      local r = program.run(("%s --limit 128 %s --out %s"):format(quote(script), words,
+        quote(out "dropped")))
+      assert.equal(0, r.status, r.err)
+      local list = {}
+      for mask in r.err:gmatch "mask ([x.]+)" do list[#list + 1] = mask end
+      return list
+    end
+    local list, seen = masks "", {}
+    assert.equal(8, #list)
+    for _, mask in ipairs(list) do
+      assert.is_nil(seen[mask], "a mask came twice")
+      seen[mask] = true
+    end
+    assert.same(list, masks "")
+    for _, mask in ipairs(masks "--seed 2") do assert.is_nil(seen[mask]) end
+  end)
+
   it("goes on with the same bits after --resume, and keeps its settings", function()
     train("long", "--epochs 3 --seed 5")
     train("short", "--epochs 2 --seed 5")
