@@ -62,7 +62,7 @@ static int64_t size_of(range r) { return r.end - r.begin; }
 static range taps_inside(const axis *a, int64_t i) {
     int64_t first = a->base + i * a->stride;
     range r = {first < 0 ? ceil_div(-first, a->step) : 0,
-               smaller(a->taps, ceil_div(a->size - first, a->step))};
+               k_min(a->taps, ceil_div(a->size - first, a->step))};
     if (r.begin >= r.end) r = (range){0, 0};
     return r;
 }
@@ -101,11 +101,11 @@ static int64_t window_size(const source *s, int64_t outputs) {
 
 /* Copies what output lines [y, y + outputs) of picture n need, with zeros beside the lines. */
 static window copy_lines(const source *s, int64_t n, int64_t y, int64_t outputs, float *to) {
-    int64_t first = s->y.base + y * s->y.stride, begin = larger(first, 0);
-    int64_t end = smaller(first + reach(&s->y, outputs), s->y.size);
+    int64_t first = s->y.base + y * s->y.stride, begin = k_max(first, 0);
+    int64_t end = k_min(first + reach(&s->y, outputs), s->y.size);
     int64_t pixel = pixel_stride(s->c), width = reach(&s->x, s->x.out);
-    int64_t left = smaller(larger(-s->x.base, 0), width);
-    int64_t right = larger(smaller(s->x.size - s->x.base, width), left);
+    int64_t left = k_min(k_max(-s->x.base, 0), width);
+    int64_t right = k_max(k_min(s->x.size - s->x.base, width), left);
     window w = {to, width * pixel, pixel, begin, s->x.base};
     for (int64_t i = begin; i < end; i++, to += w.line) {
         const float *from = s->from + ((n * s->y.size + i) * s->x.size + s->x.base) * s->ld;
@@ -171,14 +171,14 @@ static void plan_product(product *p) {
         p->block = s->y.size * s->x.size * PICTURES * odd_stride(s->c);
     } else {
         p->mode = LINES;
-        p->lines = smaller(ceil_div(BLOCK_PIXELS, larger(s->x.out, 1)), larger(s->y.out, 1));
+        p->lines = k_min(ceil_div(BLOCK_PIXELS, k_max(s->x.out, 1)), k_max(s->y.out, 1));
         while (p->lines > 1 && s->n * ceil_div(s->y.out, p->lines) < TASKS) p->lines /= 2;
         p->cuts = s->n * ceil_div(s->y.out, p->lines);
         p->block = round_up(window_size(s, p->lines), 16);
     }
     if (pixels == 0) p->cuts = 0;
     p->col_cuts =
-        smaller(ceil_div(p->cols, TILE_COLS), ceil_div(TASKS, larger(p->cuts * p->groups, 1)));
+        k_min(ceil_div(p->cols, TILE_COLS), ceil_div(TASKS, k_max(p->cuts * p->groups, 1)));
 }
 
 /* One tile, or a column of them: adds up the taps ky x kx of output (y, x), whose A starts at t->a
@@ -217,7 +217,7 @@ typedef struct {
 
 static tiles panel_of(const block *b, int64_t col) {
     const product *p = b->p;
-    return (tiles){.cols = smaller(b->col.end - col, TILE_COLS),
+    return (tiles){.cols = k_min(b->col.end - col, TILE_COLS),
                    .acs = 1,
                    .b = b->weights + col * p->k,
                    .ldb = TILE_COLS,
@@ -230,7 +230,7 @@ static void multiply_lines(const block *b, int64_t cut) {
     const product *p = b->p;
     const source *s = &b->s;
     int64_t blocks = ceil_div(s->y.out, p->lines), n = cut / blocks;
-    int64_t begin = cut % blocks * p->lines, end = smaller(begin + p->lines, s->y.out);
+    int64_t begin = cut % blocks * p->lines, end = k_min(begin + p->lines, s->y.out);
     window w =
         no_padding(&s->x) ? lines_in_place(s, n) : copy_lines(s, n, begin, end - begin, b->copy);
     for (int64_t col = b->col.begin; col < b->col.end; col += TILE_COLS)
@@ -262,7 +262,7 @@ static void multiply_matrix(const block *b, int64_t cut) {
     int64_t row = cut * BLOCK_PIXELS, rows = b->s.n * b->s.y.size * b->s.x.size;
     segment whole = {0, 0};
     tiles t = panel_of(b, b->col.begin);
-    t.rows = smaller(BLOCK_PIXELS, rows - row), t.cols = size_of(b->col);
+    t.rows = k_min(BLOCK_PIXELS, rows - row), t.cols = size_of(b->col);
     t.k = p->k, t.seg = &whole, t.segs = 1;
     t.a = b->s.from + row * b->s.ld, t.ars = b->s.ld;
     t.c += row * p->pixel, t.ldc = p->pixel;
@@ -272,7 +272,7 @@ static void multiply_matrix(const block *b, int64_t cut) {
 static range panels_of_cut(int64_t cols, int64_t cuts, int64_t cut) {
     int64_t panels = ceil_div(cols, TILE_COLS);
     return (range){panels * cut / cuts * TILE_COLS,
-                   smaller(panels * (cut + 1) / cuts * TILE_COLS, cols)};
+                   k_min(panels * (cut + 1) / cuts * TILE_COLS, cols)};
 }
 
 static void multiply_blocks(void *ctx, int64_t begin, int64_t end) {
@@ -311,7 +311,7 @@ static void pack_forward(void *ctx, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
         int64_t col = i % panels * TILE_COLS, o = i / panels * p->cols + col;
         pack_panels(p->panels + i * p->k * TILE_COLS, p->w + o * p->k, p->k,
-                    smaller(p->cols - col, TILE_COLS), 1, p->k);
+                    k_min(p->cols - col, TILE_COLS), 1, p->k);
     }
 }
 
@@ -326,8 +326,8 @@ static void pack_data_grad(void *ctx, int64_t begin, int64_t end) {
         for (int64_t ty = 0; ty < p->y.taps; ty++)
             for (int64_t tx = 0; tx < p->x.taps; tx++, to += og * TILE_COLS) {
                 int64_t tap = (p->y.base - ty * p->y.step) * s->kw + p->x.base - tx * p->x.step;
-                pack_panels(to, p->w + (o * taps + tap) * cg + col, og,
-                            smaller(cg - col, TILE_COLS), taps * cg, 1);
+                pack_panels(to, p->w + (o * taps + tap) * cg + col, og, k_min(cg - col, TILE_COLS),
+                            taps * cg, 1);
             }
     }
 }
@@ -383,7 +383,7 @@ static axis phase_axis(int64_t in, int64_t out, int64_t kernel, int64_t phase, i
     }
     taps->taps = a.taps;
     a.base = a.taps ? (phase + pad - taps->base * dilation) / stride : 0;
-    a.step = larger(taps->step * dilation / stride, 1);
+    a.step = k_max(taps->step * dilation / stride, 1);
     return a;
 }
 
@@ -437,19 +437,19 @@ static weight_product plan_weight_grad(const k_conv *s) {
         .from = source_of(s, NULL), .o = s->o / s->groups, .groups = s->groups, .ldy = s->ldy};
     const source *f = &p.from;
     p.k = f->y.taps * f->x.taps * f->c;
-    p.lines = larger(GRAD_PIXELS / larger(f->x.out, 1), 1);
+    p.lines = k_max(GRAD_PIXELS / k_max(f->x.out, 1), 1);
     int in_place = f->c >= LANES;
     if (!in_place) {
-        p.lines = smaller(p.lines, larger(f->y.out, 1));
+        p.lines = k_min(p.lines, k_max(f->y.out, 1));
         p.block = round_up(window_size(f, p.lines), 16);
     }
     int together = !in_place && pixel_stride(f->c) == f->c && f->x.step == 1;
     p.run = together ? f->x.taps * f->c : f->c;
     p.panels = ceil_div(p.run, TILE_COLS);
-    int64_t size = larger(s->o * p.k, 1), pixels = s->n * f->y.out * f->x.out;
-    p.slices = smaller(TASKS, smaller(pixels / (4 * GRAD_PIXELS), PARTIAL / size));
-    p.slices = larger(smaller(p.slices, s->n * f->y.out), 1);
-    p.cuts = smaller(ceil_div(TASKS, p.slices * p.groups), p.k / p.run * p.panels);
+    int64_t size = k_max(s->o * p.k, 1), pixels = s->n * f->y.out * f->x.out;
+    p.slices = k_min(TASKS, k_min(pixels / (4 * GRAD_PIXELS), PARTIAL / size));
+    p.slices = k_max(k_min(p.slices, s->n * f->y.out), 1);
+    p.cuts = k_min(ceil_div(TASKS, p.slices * p.groups), p.k / p.run * p.panels);
     return p;
 }
 
@@ -461,7 +461,7 @@ static void weight_panel(const weight_product *p, const source *s, const window 
     range x = p->block ? (range){0, s->x.out} : outputs_inside(&s->x, kx);
     segment seg[SEGMENTS];
     t->seg = seg, t->segs = 0, t->k = size_of(x);
-    t->cols = smaller(p->run - col, TILE_COLS);
+    t->cols = k_min(p->run - col, TILE_COLS);
     int64_t pixel = s->x.base + x.begin * s->x.stride + kx * s->x.step - w->x;
     for (int64_t i = 0; i < lines && t->k; i++) {
         int64_t n = (line + i) / s->y.out, y = (line + i) % s->y.out;
@@ -488,9 +488,9 @@ static void weight_task(const weight_product *p, int64_t group, int64_t slice, i
     int add = 0;
     for (int64_t i = line.begin, lines; i < line.end || !add; i += lines, add = 1) {
         window w = lines_in_place(&s, 0);
-        lines = smaller(p->lines, line.end - i);
+        lines = k_min(p->lines, line.end - i);
         if (p->block && lines) {
-            lines = smaller(lines, s.y.out - i % s.y.out);
+            lines = k_min(lines, s.y.out - i % s.y.out);
             w = copy_lines(&s, i / s.y.out, i % s.y.out, lines, p->blocks + k_worker() * p->block);
         }
         for (int64_t j = panel.begin; j < panel.end; j++) {
@@ -553,7 +553,7 @@ static int64_t conv_scratch(const k_conv *s, int direction) {
         shared = phases_packed(s);
         for (int64_t i = 0; i < s->sh * s->sw; i++) {
             packing pack;
-            block = larger(block, data_grad_product(s, i, &pack).block);
+            block = k_max(block, data_grad_product(s, i, &pack).block);
         }
     } else {
         weight_product p = plan_weight_grad(s);

@@ -39,7 +39,7 @@ typedef struct {
 } product;
 
 static int64_t cut_at(int64_t n, int64_t unit, int64_t cuts, int64_t i) {
-    return smaller(ceil_div(n, unit) * i / cuts * unit, n);
+    return k_min(ceil_div(n, unit) * i / cuts * unit, n);
 }
 
 static int64_t largest_cut(int64_t n, int64_t unit, int64_t cuts) {
@@ -56,8 +56,8 @@ static product plan_product(const k_gemm *g) {
         p.ars = g->ldb, p.acs = 1;
         p.brs = 1, p.bcs = g->lda;
     }
-    p.row_cuts = larger(ceil_div(p.rows, BLOCK_ROWS), 1);
-    p.col_cuts = larger(ceil_div(p.cols, BLOCK_COLS), 1);
+    p.row_cuts = k_max(ceil_div(p.rows, BLOCK_ROWS), 1);
+    p.col_cuts = k_max(ceil_div(p.cols, BLOCK_COLS), 1);
     if (p.rows * p.cols * p.k <= SMALL) return p;
     while (p.row_cuts * p.col_cuts < TASKS) {
         int64_t rows = p.rows / p.row_cuts, cols = p.cols / p.col_cuts;
@@ -74,7 +74,7 @@ static product plan_product(const k_gemm *g) {
 /* The parts of a worker's block, in floats. */
 static int64_t a_size(const product *p) {
     int64_t rows = largest_cut(p->rows, 1, p->row_cuts);
-    return larger(rows * odd_stride(BLOCK_K), BLOCK_K * odd_stride(rows));
+    return k_max(rows * odd_stride(BLOCK_K), BLOCK_K * odd_stride(rows));
 }
 static int64_t b_size(const product *p) {
     return largest_cut(p->cols, TILE_COLS, p->col_cuts) * BLOCK_K;
@@ -126,7 +126,7 @@ static void product_block(const product *p, int64_t row, int64_t rows, int64_t c
         t.bias = p->bias ? p->bias + col : NULL, t.add = p->beta;
     }
     for (int64_t k = 0; k == 0 || k < p->k; k += BLOCK_K) {
-        t.k = smaller(BLOCK_K, p->k - k), t.panel = t.k * TILE_COLS;
+        t.k = k_min(BLOCK_K, p->k - k), t.panel = t.k * TILE_COLS;
         copy_a(p, row, rows, k, t.k, a, &t);
         pack_panels(b, p->b + k * p->brs + col * p->bcs, t.k, cols, p->brs, p->bcs);
         multiply_tiles(&t);

@@ -97,7 +97,10 @@ static inline vec vec_load_or(const float *p, int64_t n, vec other) {
     return _mm256_blendv_ps(other, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
 }
 static inline void vec_store_part(float *p, vec x, int64_t n) {
-    _mm256_maskstore_ps(p, vec_first(n), x);
+    if (n == LANES)
+        vec_store(p, x); /* masked stores are slow */
+    else
+        _mm256_maskstore_ps(p, vec_first(n), x);
 }
 static inline void vec_stream(float *p, vec x) { _mm256_stream_ps(p, x); }
 
