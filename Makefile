@@ -31,7 +31,7 @@ host_o   := $(patsubst %.c,$(B)/%.o,$(host_c)) $(B)/lua_files.o
 objects  := $(engine_o) $(if $(host_c),$(host_o))
 
 .DELETE_ON_ERROR:
-.PHONY: all objects run test lint asan bench install clean force
+.PHONY: all objects run test specs lint asan bench install clean force
 
 all: $(B)/libcnn.so $(if $(host_c),$(B)/cnnlua)
 objects: $(objects)
@@ -87,10 +87,14 @@ $(B)/cnnlua: $(engine_o) $(host_o) $(B)/exports.list
 run:
 	@scripts/run
 
+test:
+	@CC='$(CC)' scripts/setup build run test
+	@$(MAKE) --no-print-directory specs
+
 # The specs run under the stock luajit with libcnn.so; those of the command line start $CNNLUA.
 SPECS = spec
 LUA   = luajit
-test: all
+specs: all
 	@CNNLUA='$(abspath $(B))/cnnlua' CNN_LIB='$(abspath $(B))/libcnn.so' LUA_PATH='lua/?.lua;;' \
 		busted --lua='$(LUA)' --output=spec/report.lua $(SPECS)
 
@@ -101,7 +105,7 @@ asan_flags = -g -fno-omit-frame-pointer -fsanitize=address,undefined \
 asan:
 	@ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(MAKE) --no-print-directory B=build/asan OPT=-O1 CFLAGS='$(asan_flags)' \
-		LUA=build/asan/cnnlua test
+		LUA=build/asan/cnnlua specs
 
 lint:
 	@CC='$(CC)' scripts/lint
