@@ -23,11 +23,12 @@ static struct {
 /* ------------------------------------------------------------------------- ops written elsewhere
  */
 
+static int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
 const cnn_op custom_op = {.name = "custom", .gradient = custom_gradient};
 
-int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
+static int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     (void)dy;
-    for (int i = 0; i < e->n_in; i++) dx[i] = scope_share(run.given[i]);
+    for (int i = 0; i < e->n_in; i++) dx[i] = run.given[i];
     return 0;
 }
 
@@ -58,7 +59,11 @@ cnn_tensor *cnn_custom(cnn_tensor *y, int number, cnn_tensor *const *list, int n
     if (check_tensor("custom", "y", y) < 0) return scope_end(scope, 0);
     for (int i = 0; i < n; i++)
         if (check_tensor("custom", "an input", list[i]) < 0) return scope_end(scope, 0);
-    cnn_tensor *out = tensor_alias(y);
+    /* On meta if an input is: y may be a parameter, which must not go there with it. */
+    int meta = tensor_device(y) == DEV_META;
+    for (int i = 0; i < n; i++) meta |= tensor_device(list[i]) == DEV_META;
+    cnn_tensor *out =
+        meta ? tensor_new(y->size, y->nd, tensor_dtype(y), DEV_META) : tensor_alias(y);
     return scope_end(scope, tape_append1(&custom_op, list, n, out, &number, sizeof number));
 }
 
@@ -129,8 +134,14 @@ static int stop(void) {
     return -1;
 }
 
+static int shares_memory(const cnn_tensor *dx, cnn_tensor *const *dy, int n) {
+    for (int k = 0; k < n; k++)
+        if (dy[k] && dy[k]->storage == dx->storage) return 1;
+    return 0;
+}
+
 /* Adds dx to what input i of e leads to. A leaf's gradient is a value of its own, never a view of
- * what flows on. */
+ * what flows on, nor whatever a Lua function answered. */
 static int pass_on(cnn_entry *e, int i, cnn_tensor *dx, cnn_tensor *const *dy) {
     cnn_tensor *x = e->in[i];
     if (!tensor_same_shape(dx, x))
@@ -139,12 +150,8 @@ static int pass_on(cnn_entry *e, int i, cnn_tensor *dx, cnn_tensor *const *dy) {
     cnn_tensor **slot = x->entry ? &x->entry->grad[x->output] : &x->grad;
     if (*slot)
         dx = cnn_add(*slot, dx);
-    else if (!x->entry)
-        for (int k = 0; k < e->n_out; k++)
-            if (dy[k] && dy[k]->storage == dx->storage) {
-                dx = cnn_clone(dx);
-                break;
-            }
+    else if (!x->entry && (e->op == &custom_op || shares_memory(dx, dy, e->n_out)))
+        dx = cnn_clone(dx);
     if (!dx) return -1;
     set_grad(slot, dx);
     if (!x->entry) (*slot)->born = 0; /* it belongs to the leaf, whatever the step */
@@ -277,6 +284,8 @@ int cnn_backward_give(int input, cnn_tensor *dx) {
     return rc;
 }
 
+void cnn_backward_abandon(void) { finish(); }
+
 int cnn_backward_resume(void) {
     error_clear();
     return run.waiting ? go_on() : nothing_waits();
@@ -294,7 +303,7 @@ int cnn_set_requires_grad(cnn_tensor *x, int on) {
     if (x->entry)
         return fail("requires_grad: expected a leaf, got the result of %s; detach it first",
                     x->origin);
-    if (on && tensor_dtype(x) != DT_F32)
+    if (on && tensor_dtype(x) != K_F32)
         return fail("requires_grad: expected f32, got %s", cnn_dtype(x));
     x->requires_grad = on != 0;
     if (on) x->born = 0; /* what is learned outlives the step that made it */

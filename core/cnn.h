@@ -7,9 +7,10 @@
  *
  * Contract. A function that makes a tensor returns a new handle, which its owner gives back with
  * cnn_release, or NULL; one that answers int returns 0, or -1. On failure cnn_error() says why in
- * one line, and nothing has changed. No function exits, prints or throws. Axes, class labels and
- * positions count from 1; a negative axis counts from the end. Shapes are logical (N, C, H, W)
- * whatever the layout; activations are stored channels-last.
+ * one line, and nothing has changed; but a backward or a recorded step that fails midway leaves the
+ * gradients that it was to add to without a value: zero_grad, then go on. No function exits, prints
+ * or throws. Axes, class labels and positions count from 1; a negative axis counts from the end.
+ * Shapes are logical (N, C, H, W) whatever the layout; activations are stored channels-last.
  *
  * Surprising: an op returns before its value is computed when a step is being recorded
  * (cnn_step_begin), and on tensors of the device "meta" nothing is ever computed: only shapes. */
@@ -52,6 +53,7 @@ int cnn_permutation(int64_t n, uint64_t seed, uint64_t stream, int32_t *order); 
 cnn_tensor *cnn_empty(const int64_t *sizes, int n, const char *dtype, const char *device);
 cnn_tensor *cnn_full(const int64_t *sizes, int n, double value, const char *dtype,
                      const char *device);
+cnn_tensor *cnn_full_like(const cnn_tensor *x, double value); /* x's dtype, stored as x is */
 cnn_tensor *cnn_uniform(const int64_t *sizes, int n, double lo, double hi, const char *device);
 cnn_tensor *cnn_normal(const int64_t *sizes, int n, double mean, double std, const char *device);
 cnn_tensor *cnn_arange(double first, double last, double step, const char *device);
@@ -87,7 +89,9 @@ int cnn_backward(cnn_tensor *loss, cnn_tensor *seed);
 cnn_tensor *cnn_backward_dy(void);
 int cnn_backward_give(int input, cnn_tensor *dx); /* input counts from 1 */
 int cnn_backward_resume(void);
-/* Makes the op of `number` (> 0, the caller's) the origin of a copy of y, with these inputs. */
+void cnn_backward_abandon(void); /* instead of resume: gives back what the backward holds */
+/* The op of `number` (> 0, the caller's) becomes the origin of a further view of y, with these
+ * inputs. */
 cnn_tensor *cnn_custom(cnn_tensor *y, int number, cnn_tensor *const *list, int n);
 int cnn_custom_dropped(void); /* the number of a custom op that is no longer needed, or 0 */
 
@@ -98,7 +102,6 @@ int cnn_step_begin(void);
 int cnn_step_end(cnn_tensor *const *keep, int n);
 int cnn_keep(cnn_tensor *x); /* x is state: it outlives the step that made it */
 void cnn_step_abandon(void); /* forgets what has not run */
-int64_t cnn_step_ops(void);  /* ops that the last step ran */
 /* Shape rules count multiply-adds: the sum since the last call. */
 int64_t cnn_macs(void);
 
@@ -244,7 +247,6 @@ int cnn_safetensors_write(const char *file, const char *header, int64_t length,
 /* Reads `count` values of x's dtype at byte `offset` of the file into x (in place). */
 int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x);
 int cnn_file_write(const char *file, const char *text, int64_t length);
-int64_t cnn_file_size(const char *file); /* -1 and an error when it cannot be opened */
 
 double cnn_seconds(void);   /* a clock that only goes forward */
 int64_t cnn_peak_rss(void); /* bytes, of this process */

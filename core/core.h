@@ -18,7 +18,6 @@
 
 #define CNN_MAX_DIM 8
 
-typedef enum { DT_F32, DT_BF16, DT_U8, DT_I32, DT_COUNT } cnn_dt; /* k_table's codes */
 typedef enum { DEV_CPU, DEV_META, DEV_CUDA } cnn_dev;
 
 /* How a storage gets its first values, when it is first used. */
@@ -27,7 +26,7 @@ typedef enum { FILL_NONE, FILL_CONST, FILL_UNIFORM, FILL_NORMAL, FILL_RANGE } cn
 typedef struct cnn_storage {
     int refs;
     cnn_dev device;
-    cnn_dt dtype;
+    k_dtype dtype;
     int64_t count;    /* elements */
     void *data;       /* NULL until it is first used; always NULL on meta */
     uint32_t version; /* goes up with each write in place */
@@ -44,7 +43,7 @@ struct cnn_tensor {
     int nd;
     int64_t size[CNN_MAX_DIM], stride[CNN_MAX_DIM]; /* strides in elements */
     int64_t offset;
-    cnn_storage *storage; /* NULL: given back (a handle that outlived its step), or a shadow */
+    cnn_storage *storage; /* NULL: given back; of an entry's alias: its value is not needed */
     int requires_grad;
     cnn_entry *entry; /* what made it, when a gradient flows through it; NULL for leaves */
     int output;       /* which output of entry */
@@ -78,8 +77,9 @@ struct cnn_entry {
     uint32_t *version; /* n_in + n_out, when recorded */
     cnn_tensor **grad; /* of the outputs, while backward runs */
     unsigned char ran, differentiable, consumed, writes_in_place, marked;
-    unsigned char trains; /* writes in place to a tensor that requires a gradient */
-    cnn_entry *next;      /* the pending list */
+    unsigned char lasting; /* writes in place to a tensor that was there before the step */
+    unsigned char trains;  /* writes in place to a tensor that requires a gradient */
+    cnn_entry *next;       /* of those pending, or of those about to be freed */
     _Alignas(8) unsigned char attr[ENTRY_ATTR];
 };
 
@@ -99,8 +99,8 @@ void *memory_take(int64_t bytes);
 void memory_give(void *p, int64_t bytes);
 
 /* ------------------------------------------------------------------------------ tensor.c */
-extern const char *const dtype_names[DT_COUNT];
-extern const int dtype_bytes[DT_COUNT];
+extern const char *const dtype_names[K_DTYPES];
+extern const int dtype_bytes[K_DTYPES];
 
 /* The kernels of a device. */
 const k_table *kernels_of(cnn_dev device);
@@ -108,11 +108,11 @@ const k_table *kernels_of(cnn_dev device);
 /* The elements of a shape; -1 when a product of its sizes, the 0s left out, does not fit. */
 int64_t sizes_count(const int64_t *size, int nd);
 /* A new tensor with a storage of its own, dense in row-major order; refs 1. */
-cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device);
+cnn_tensor *tensor_new(const int64_t *size, int nd, k_dtype dtype, cnn_dev device);
 /* The same with N C H W sizes stored as N H W C. nd must be 4. */
-cnn_tensor *tensor_new_pixels(const int64_t *size, cnn_dt dtype, cnn_dev device);
+cnn_tensor *tensor_new_channels_last(const int64_t *size, k_dtype dtype, cnn_dev device);
 /* A new tensor of x's sizes, device and dense layout order (channels-last stays channels-last). */
-cnn_tensor *tensor_new_like(const cnn_tensor *x, cnn_dt dtype);
+cnn_tensor *tensor_new_like(const cnn_tensor *x, k_dtype dtype);
 /* Another handle on x's storage, with x's sizes and strides, without history. */
 cnn_tensor *tensor_alias(const cnn_tensor *x);
 cnn_tensor *tensor_retain(cnn_tensor *x);
@@ -128,7 +128,7 @@ static inline void *tensor_ptr(const cnn_tensor *x) {
     return x->storage->data ? (char *)x->storage->data + x->offset * dtype_bytes[x->storage->dtype]
                             : 0;
 }
-static inline cnn_dt tensor_dtype(const cnn_tensor *x) { return x->storage->dtype; }
+static inline k_dtype tensor_dtype(const cnn_tensor *x) { return x->storage->dtype; }
 static inline cnn_dev tensor_device(const cnn_tensor *x) { return x->storage->device; }
 int64_t tensor_numel(const cnn_tensor *x);
 int tensor_same_shape(const cnn_tensor *a, const cnn_tensor *b);
@@ -136,10 +136,14 @@ int tensor_is_dense(const cnn_tensor *x); /* row-major without holes */
 /* N C H W (or N C) as a matrix of pixels: channel stride 1 and one row stride throughout; *ld gets
  * the row stride. Strides of axes of size 1 do not matter. */
 int tensor_is_pixels(const cnn_tensor *x, int64_t *ld);
+/* N C H W stored as such a matrix, and not as well row-major. */
+int tensor_is_channels_last(const cnn_tensor *x);
 /* x and y have equal sizes, and equal strides that fill their storage without holes. */
 int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y);
 /* Checks: x is given (not NULL) and alive; else the error "<op>: <what> ...". 0 or -1. */
 int check_tensor(const char *op, const char *what, const cnn_tensor *x);
+/* x is no expanded view, so that each element can be written. */
+int check_not_expanded(const char *op, const char *what, const cnn_tensor *x);
 /* A dtype's or a device's code by name (NULL: f32, cpu), or -1 with an error. */
 int parse_dtype(const char *op, const char *name);
 int parse_device(const char *op, const char *name);
@@ -157,7 +161,8 @@ int tape_append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *c
 cnn_tensor *tape_append1(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *y,
                          const void *attr, size_t attr_bytes);
 /* An op that writes into existing tensors (an optimizer, copy): `out` are written in place, their
- * versions go up; refused when a gradient would have to flow through what is overwritten. */
+ * versions go up; refused when one is an expanded view. Whether a gradient may be lost by it is the
+ * caller's to check. */
 int tape_append_inplace(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
                         int n_out, const void *attr, size_t attr_bytes);
 static inline void *entry_attr(cnn_entry *e) { return e->attr; }
@@ -173,14 +178,12 @@ void *entry_scratch(cnn_entry *e, int64_t bytes);
  *     cnn_tensor *cnn_f(cnn_tensor *x) {
  *         int scope = scope_begin();
  *         ... checks: return scope_end(scope, fail_null("f: ..."))
- *         return scope_end(scope, tape_append1(&op_f, &x, 1, tensor_new_like(x, DT_F32), 0, 0));
+ *         return scope_end(scope, tape_append1(&op_f, &x, 1, tensor_new_like(x, K_F32), 0, 0));
  *     }
  * Public ops take NULL for a tensor that an inner call failed to make: check_tensor then answers
  * -1 and keeps the inner error. */
 int scope_begin(void);
 cnn_tensor *scope_end(int mark, cnn_tensor *keep);
-/* A further reference to x that belongs to the scope: for ops that may answer x itself. */
-cnn_tensor *scope_share(cnn_tensor *x);
 void entry_release(cnn_entry *e);
 void entry_settle(cnn_entry *e); /* drops what an entry that has run need not keep */
 void tape_made(cnn_tensor *x);   /* tensor.c tells of each new tensor */
@@ -188,18 +191,19 @@ void count_macs(int64_t n);
 
 /* ---------------------------------------------------------------------------- backward.c */
 extern const cnn_op custom_op;
-int custom_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
 void custom_drop(cnn_entry *e); /* its number is reported by cnn_custom_dropped */
 
 /* ----------------------------------------------------------------- op_view.c, op_pointwise.c */
 /* x as f32 (a cast is emitted when it is not); may be x itself. */
 cnn_tensor *as_f32(cnn_tensor *x);
 /* x as a matrix of pixels (a channels-last copy is emitted when it is not one). */
-cnn_tensor *as_pixels(cnn_tensor *x);
+cnn_tensor *as_channels_last(cnn_tensor *x);
 /* x dense in row-major order. */
 cnn_tensor *as_dense(cnn_tensor *x);
 /* dy summed over the axes that broadcasting `like` to dy's shape added. */
 cnn_tensor *sum_to(cnn_tensor *dy, const cnn_tensor *like);
+/* The run of an op that copies in[0], which broadcasts, to out[0]. */
+int copy_run(cnn_entry *e);
 /* y := x, which broadcasts to y; one dtype, both ready. */
 void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x);
 /* Merges dims of a loop: y, a, b, c share `size`; NULL tensors get strides 0. */

@@ -134,7 +134,7 @@ cnn_dataset *cnn_dataset_idx(const char *images, const char *labels, int classes
 
 static int take_pixels(cnn_dataset *d, cnn_tensor *x) {
     if (!cnn_data(x)) return -1;
-    if (x->nd != 4 || tensor_dtype(x) != DT_U8 || tensor_numel(x) == 0)
+    if (x->nd != 4 || tensor_dtype(x) != K_U8 || tensor_numel(x) == 0)
         return fail("dataset: expected images N x C x H x W of u8, got %s of %s", shape_text(x),
                     cnn_dtype(x));
     d->count = x->size[0], d->channels = x->size[1], d->height = x->size[2], d->width = x->size[3];

@@ -25,7 +25,7 @@ static void out_forget(out_file *o) {
 /* Where to write: beside the file that `file` leads to, unless that is a device. */
 static int out_place(out_file *o, const char *file, mode_t *mode) {
     struct stat s;
-    *mode = 0666;
+    *mode = 0;
     if (stat(file, &s) < 0) {
         if (errno != ENOENT) return -1;
         o->target = strdup(file);
@@ -53,7 +53,8 @@ int out_open(out_file *o, const char *file) {
     int fd = -1;
     if (out_place(o, file, &mode) == 0)
         fd = open(o->temporary ? o->temporary : file,
-                  O_WRONLY | O_CLOEXEC | (o->temporary ? O_CREAT | O_TRUNC : 0), mode);
+                  O_WRONLY | O_CLOEXEC | (o->temporary ? O_CREAT | O_TRUNC : 0), 0666);
+    if (fd >= 0 && o->temporary && mode) fchmod(fd, mode); /* what it replaces; else the umask's */
     if (fd >= 0) o->stream = fdopen(fd, "w");
     if (o->stream) return 0;
     fail("%s: cannot write: %s", file, strerror(errno));
@@ -108,14 +109,6 @@ static int64_t in_length(FILE *f, const char *file) {
     return ftello(f);
 }
 
-int64_t cnn_file_size(const char *file) {
-    FILE *f = in_open(file);
-    if (!f) return -1;
-    int64_t length = in_length(f, file);
-    fclose(f);
-    return length;
-}
-
 /* `bytes` at `offset`; the file was seen to be long enough. */
 static int in_read(FILE *f, const char *file, int64_t offset, void *data, size_t bytes) {
     if (fseeko(f, offset, SEEK_SET) == 0 && fread(data, 1, bytes, f) == bytes) return 0;
@@ -124,7 +117,7 @@ static int in_read(FILE *f, const char *file, int64_t offset, void *data, size_t
 }
 
 int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x) {
-    if (!cnn_data(x)) return -1;
+    if (!cnn_data(x) || check_not_expanded("file_read", "x", x)) return -1;
     int width = dtype_bytes[tensor_dtype(x)];
     int64_t bytes = tensor_numel(x) * width;
     FILE *f = in_open(file);

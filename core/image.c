@@ -98,7 +98,7 @@ static int write_pixels(out_file *o, const uint8_t *pixels, int64_t c, int64_t h
 
 int cnn_png_write(const char *file, cnn_tensor *x) {
     if (!cnn_data(x)) return -1;
-    if (x->nd != 3 || tensor_dtype(x) != DT_U8 || (x->size[0] != 1 && x->size[0] != 3) ||
+    if (x->nd != 3 || tensor_dtype(x) != K_U8 || (x->size[0] != 1 && x->size[0] != 3) ||
         tensor_numel(x) == 0 || x->size[1] * x->size[2] > MOST_PIXELS)
         return fail("png: expected a picture C x H x W of u8 with 1 or 3 channels, got %s of %s",
                     shape_text(x), cnn_dtype(x));

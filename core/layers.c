@@ -80,12 +80,13 @@ int64_t row_stride(const cnn_tensor *x) {
     return tensor_is_pixels(x, &ld) ? ld : x->size[1]; /* an empty one has any strides */
 }
 
-cnn_tensor *new_pixels(const int64_t *size, int nd, cnn_dev device) {
-    return nd == 4 ? tensor_new_pixels(size, DT_F32, device) : tensor_new(size, nd, DT_F32, device);
+cnn_tensor *new_channels_last(const int64_t *size, int nd, cnn_dev device) {
+    return nd == 4 ? tensor_new_channels_last(size, K_F32, device)
+                   : tensor_new(size, nd, K_F32, device);
 }
 
-cnn_tensor *as_dense_pixels(cnn_tensor *x) {
-    x = as_pixels(x);
+cnn_tensor *as_dense_channels_last(cnn_tensor *x) {
+    x = as_channels_last(x);
     return x && row_stride(x) != x->size[1] ? cnn_clone(x) : x;
 }
 
@@ -97,7 +98,7 @@ int is_packed(const cnn_tensor *x) {
 
 cnn_tensor *as_stored(cnn_tensor *x, const cnn_tensor *like) {
     if (!x || tensor_same_dense_layout(x, like)) return x;
-    cnn_tensor *y = tensor_new_like(like, DT_F32);
+    cnn_tensor *y = tensor_new_like(like, K_F32);
     return y && !cnn_copy(y, x) ? y : 0;
 }
 

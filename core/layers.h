@@ -3,8 +3,8 @@
  * Contract: as in core.h. check_* answer 0, or -1 with the error set; what as_* answer belongs to
  * the scope, and NULL passes through them.
  *
- * Surprising: an op reads row strides when it runs, not when it is recorded, so that its output may
- * meanwhile have become a slice of a larger matrix. */
+ * Surprising: an op reads row strides when it runs, not when it is recorded: a plan may lay out its
+ * output as a slice of a larger matrix. */
 #ifndef CNN_LAYERS_H
 #define CNN_LAYERS_H
 
@@ -25,12 +25,12 @@ int check_sizes(const char *op, const cnn_tensor *x, const char *what, const cnn
 /* The product of the factors, or -1 with an error when it is past 2^63. */
 int64_t check_macs(const char *op, const int64_t *factor, int n);
 
-/* Floats from a row of a matrix of pixels to the next: x is what as_pixels answered. */
+/* Floats from a row of a matrix of pixels to the next: x is what as_channels_last answered. */
 int64_t row_stride(const cnn_tensor *x);
 /* A new matrix of pixels, N C H W or N C. */
-cnn_tensor *new_pixels(const int64_t *size, int nd, cnn_dev device);
+cnn_tensor *new_channels_last(const int64_t *size, int nd, cnn_dev device);
 /* x as a matrix of pixels without holes between the rows. */
-cnn_tensor *as_dense_pixels(cnn_tensor *x);
+cnn_tensor *as_dense_channels_last(cnn_tensor *x);
 /* Whether x is stored without holes, row-major or channels-last. */
 int is_packed(const cnn_tensor *x);
 /* x stored as `like` is, which is packed; a copy is emitted when it is not. */

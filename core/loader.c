@@ -106,8 +106,8 @@ static int batch_begin(cnn_loader *l) {
     int64_t left = l->count - l->next, rows = left < l->batch ? left : l->batch;
     int64_t size[4] = {rows, d->channels, l->plan.y.to, l->plan.x.to};
     int scope = scope_begin();
-    cnn_tensor *x = tensor_new_pixels(size, DT_F32, DEV_CPU);
-    cnn_tensor *y = tensor_new(size, 1, DT_I32, DEV_CPU);
+    cnn_tensor *x = tensor_new_channels_last(size, K_F32, DEV_CPU);
+    cnn_tensor *y = tensor_new(size, 1, K_I32, DEV_CPU);
     int status = x && y && !storage_ready(x->storage) && !storage_ready(y->storage) ? 0 : -1;
     if (status == 0) {
         cnn_keep(x); /* they are not of the step that may be being recorded */

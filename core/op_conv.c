@@ -8,10 +8,8 @@
  * row-major are copied at every call. */
 #include "layers.h"
 
-typedef enum { FORWARD, DATA_GRAD, WEIGHT_GRAD } direction; /* k_table.conv_scratch's codes */
-
 /* The shape with the row strides of x (or dx) and y (or dy), and scratch memory; 0 or -1. */
-static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, direction way,
+static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, k_direction way,
                       k_conv *s, void **scratch) {
     *s = *(const k_conv *)entry_attr(e);
     s->ldx = row_stride(x);
@@ -24,7 +22,7 @@ static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, di
 static int conv_data_grad_run(cnn_entry *e) {
     k_conv s;
     void *scratch;
-    if (conv_ready(e, e->out[0], e->in[0], DATA_GRAD, &s, &scratch)) return -1;
+    if (conv_ready(e, e->out[0], e->in[0], K_DATA_GRAD, &s, &scratch)) return -1;
     entry_kernels(e)->conv_data_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
                                      tensor_f32(e->out[0]), scratch);
     return 0;
@@ -36,7 +34,7 @@ static const cnn_op op_conv_data_grad = {.name = "conv2d_data_grad", .run = conv
 static int conv_weight_grad_run(cnn_entry *e) {
     k_conv s;
     void *scratch;
-    if (conv_ready(e, e->in[0], e->in[1], WEIGHT_GRAD, &s, &scratch)) return -1;
+    if (conv_ready(e, e->in[0], e->in[1], K_WEIGHT_GRAD, &s, &scratch)) return -1;
     entry_kernels(e)->conv_weight_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
                                        tensor_f32(e->out[0]), scratch);
     return 0;
@@ -49,7 +47,7 @@ static const cnn_op op_conv_weight_grad = {.name = "conv2d_weight_grad",
 static int conv2d_run(cnn_entry *e) {
     k_conv s;
     void *scratch;
-    if (conv_ready(e, e->in[0], e->out[0], FORWARD, &s, &scratch)) return -1;
+    if (conv_ready(e, e->in[0], e->out[0], K_FORWARD, &s, &scratch)) return -1;
     entry_kernels(e)->conv_forward(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
                                    e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(e->out[0]),
                                    scratch);
@@ -58,19 +56,19 @@ static int conv2d_run(cnn_entry *e) {
 
 static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const k_conv *s = entry_attr(e);
-    cnn_tensor *g = as_pixels(dy[0]);
+    cnn_tensor *g = as_channels_last(dy[0]);
     if (!g) return -1;
     cnn_dev device = tensor_device(g);
     if (entry_wants(e, 0)) {
         cnn_tensor *in[] = {g, e->in[1]};
         dx[0] = tape_append1(&op_conv_data_grad, in, 2,
-                             tensor_new_pixels(e->in[0]->size, DT_F32, device), s, sizeof *s);
+                             tensor_new_channels_last(e->in[0]->size, K_F32, device), s, sizeof *s);
         if (!dx[0]) return -1;
     }
     if (entry_wants(e, 1)) {
         cnn_tensor *in[] = {e->in[0], g};
         dx[1] = tape_append1(&op_conv_weight_grad, in, 2,
-                             tensor_new_pixels(e->in[1]->size, DT_F32, device), s, sizeof *s);
+                             tensor_new_channels_last(e->in[1]->size, K_F32, device), s, sizeof *s);
         if (!dx[1]) return -1;
     }
     if (entry_wants(e, 2)) {
@@ -122,15 +120,22 @@ cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int 
                 .dh = dh,
                 .dw = dw,
                 .groups = groups};
+    const int64_t padded[] = {s.c, s.h + 2 * s.ph, s.w + 2 * s.pw};
+    int64_t most = (int64_t)1 << 48, count = sizes_count(padded, 3);
+    if (count < 0 || count > most)
+        return scope_end(scope, fail_null("conv2d: expected a smaller padding, got one that makes "
+                                          "x %s",
+                                          sizes_text(padded, 3)));
     int64_t macs =
         check_macs("conv2d", (const int64_t[]){s.n, oh, ow, o, w->size[1], s.kh, s.kw}, 7);
     if (macs < 0) return scope_end(scope, 0);
 
-    cnn_tensor *in[] = {as_pixels(as_f32(x)), as_dense_pixels(as_f32(w)), as_vector(b)};
+    cnn_tensor *in[] = {as_channels_last(as_f32(x)), as_dense_channels_last(as_f32(w)),
+                        as_vector(b)};
     if (!in[0] || !in[1] || (b && !in[2])) return scope_end(scope, 0);
     const int64_t size[] = {s.n, o, oh, ow};
-    cnn_tensor *y = tape_append1(&op_conv2d, in, 3,
-                                 tensor_new_pixels(size, DT_F32, tensor_device(x)), &s, sizeof s);
+    cnn_tensor *y = tape_append1(
+        &op_conv2d, in, 3, tensor_new_channels_last(size, K_F32, tensor_device(x)), &s, sizeof s);
     if (y) count_macs(macs);
     return scope_end(scope, y);
 }

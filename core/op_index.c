@@ -17,14 +17,14 @@ typedef struct {
 } positions_attr;
 
 /* in: dense numbers of any dtype; out: i32 from 0 */
-static int positions_run(cnn_entry *e) {
+static int indices_run(cnn_entry *e) {
     const positions_attr *a = entry_attr(e);
     int64_t n = tensor_numel(e->in[0]);
     const void *from = tensor_ptr(e->in[0]);
-    cnn_dt dtype = tensor_dtype(e->in[0]);
+    k_dtype dtype = tensor_dtype(e->in[0]);
     int32_t *to = tensor_ptr(e->out[0]);
     float *real = 0; /* i32 is read as it is: a float does not hold all of it */
-    if (dtype != DT_I32) {
+    if (dtype != K_I32) {
         if (!(real = entry_scratch(e, n * (int64_t)sizeof *real))) return -1;
         entry_kernels(e)->to_f32(n, dtype, from, real);
     }
@@ -41,14 +41,14 @@ static int positions_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_positions = {.name = "positions", .run = positions_run};
+static const cnn_op op_indices = {.name = "indices", .run = indices_run};
 
 cnn_tensor *as_positions(const char *op, const char *what, cnn_tensor *x, int64_t limit) {
     positions_attr a = {op, what, limit};
     x = as_dense(x);
     if (!x) return 0;
-    return tape_append1(&op_positions, &x, 1, tensor_new(x->size, x->nd, DT_I32, tensor_device(x)),
-                        &a, sizeof a);
+    return tape_append1(&op_indices, &x, 1, tensor_new(x->size, x->nd, K_I32, tensor_device(x)), &a,
+                        sizeof a);
 }
 
 /* -------------------------------------------------------------------------------- index_select */
@@ -81,7 +81,7 @@ static int index_select_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor
     cnn_tensor *in[] = {as_dense(dy[0]), e->in[1]};
     if (!in[0]) return -1;
     dx[0] =
-        tape_append1(&op_index_add, in, 2, tensor_new(x->size, x->nd, DT_F32, tensor_device(in[0])),
+        tape_append1(&op_index_add, in, 2, tensor_new(x->size, x->nd, K_F32, tensor_device(in[0])),
                      entry_attr(e), sizeof(select_attr));
     return dx[0] ? 0 : -1;
 }
@@ -113,6 +113,6 @@ cnn_tensor *cnn_index_select(cnn_tensor *x, int axis, cnn_tensor *index) {
     cnn_tensor *in[] = {as_dense(as_f32(x)), as_positions(op, "index", index, a.rows)};
     if (!in[0] || !in[1]) return scope_end(scope, 0);
     return scope_end(scope, tape_append1(&op_index_select, in, 2,
-                                         tensor_new(size, x->nd, DT_F32, tensor_device(in[0])), &a,
+                                         tensor_new(size, x->nd, K_F32, tensor_device(in[0])), &a,
                                          sizeof a));
 }

@@ -3,8 +3,9 @@
  * The output of cat is channels-last when an input of it is, so that a concatenation of channels is
  * one strided copy an input.
  *
- * Surprising: a write in place is refused where a gradient would have to follow it. What was saved
- * for a gradient before is protected by versions instead (backward.c). */
+ * Surprising: the gradient of cat is a narrow, that is, a view: DenseNet's concatenations cost
+ * nothing on the way back. A write in place is refused where a gradient would have to follow it;
+ * what was saved for a gradient before is protected by versions instead (backward.c). */
 #include "core.h"
 
 #include <string.h>
@@ -66,17 +67,17 @@ static cnn_tensor *cat(cnn_tensor *const *list, int n, int axis, cnn_tensor **pa
     if (n < 1) return fail_null("cat: expected a list of tensors, got none");
     for (int i = 0; i < n; i++)
         if (check_tensor("cat", "a tensor of the list", list[i]) < 0) return 0;
-    int64_t size[CNN_MAX_DIM], ld;
-    int a = check_axis("cat", list[0], axis), pixels = 0, meta = 0;
+    int64_t size[CNN_MAX_DIM];
+    int a = check_axis("cat", list[0], axis), channels_last = 0, meta = 0;
     if (a < 0 || cat_size("cat", list, n, a, size) < 0) return 0;
     for (int i = 0; i < n; i++) {
         if (!(part[i] = as_f32(list[i]))) return 0;
         meta |= tensor_device(part[i]) == DEV_META;
-        pixels |= part[i]->nd == 4 && !tensor_is_dense(part[i]) && tensor_is_pixels(part[i], &ld);
+        channels_last |= tensor_is_channels_last(part[i]);
     }
     cnn_dev device = meta ? DEV_META : tensor_device(list[0]);
-    cnn_tensor *y = pixels ? tensor_new_pixels(size, DT_F32, device)
-                           : tensor_new(size, list[0]->nd, DT_F32, device);
+    cnn_tensor *y = channels_last ? tensor_new_channels_last(size, K_F32, device)
+                                  : tensor_new(size, list[0]->nd, K_F32, device);
     return tape_append1(&op_cat, part, n, y, &a, sizeof a);
 }
 
@@ -155,11 +156,10 @@ cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value) {
         attr.before[a] = before;
         size[a] += before + after;
     }
-    int64_t ld;
     if (!(x = as_f32(x))) return scope_end(scope, 0);
-    cnn_tensor *y = x->nd == 4 && !tensor_is_dense(x) && tensor_is_pixels(x, &ld)
-                        ? tensor_new_pixels(size, DT_F32, tensor_device(x))
-                        : tensor_new(size, x->nd, DT_F32, tensor_device(x));
+    cnn_tensor *y = tensor_is_channels_last(x)
+                        ? tensor_new_channels_last(size, K_F32, tensor_device(x))
+                        : tensor_new(size, x->nd, K_F32, tensor_device(x));
     return scope_end(scope, tape_append1(&op_pad, &x, 1, y, &attr, sizeof attr));
 }
 
@@ -183,21 +183,12 @@ static int fill_run(cnn_entry *e) {
     return 0;
 }
 
-static int copy_run(cnn_entry *e) {
-    copy_values(entry_kernels(e), e->out[0], e->in[0]);
-    return 0;
-}
-
 static const cnn_op op_fill = {.name = "fill", .run = fill_run};
 static const cnn_op op_copy = {.name = "copy", .run = copy_run};
 
 /* No gradient may be lost by writing to x. */
 static int check_writable(const char *op, const cnn_tensor *x) {
     if (check_tensor(op, "x", x) < 0) return -1;
-    for (int a = 0; a < x->nd; a++)
-        if (x->size[a] > 1 && x->stride[a] == 0)
-            return fail("%s: x is an expanded view (%s), its elements share memory; clone it first",
-                        op, shape_text(x));
     if (x->requires_grad && cnn_grad_enabled())
         return fail("%s: cannot write in place to a tensor that requires a gradient; do it inside "
                     "cnn.no_grad",

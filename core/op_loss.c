@@ -49,7 +49,7 @@ static int log_softmax_run(cnn_entry *e) {
 static int gradient_from_y(const cnn_op *op, cnn_entry *e, cnn_tensor *dy, cnn_tensor **dx) {
     cnn_tensor *in[] = {e->out[0], as_dense(dy)};
     if (!in[1]) return -1;
-    dx[0] = tape_append1(op, in, 2, tensor_new(dy->size, dy->nd, DT_F32, tensor_device(dy)), 0, 0);
+    dx[0] = tape_append1(op, in, 2, tensor_new(dy->size, dy->nd, K_F32, tensor_device(dy)), 0, 0);
     return dx[0] ? 0 : -1;
 }
 
@@ -87,7 +87,7 @@ static cnn_tensor *along_axis(const cnn_op *op, cnn_tensor *x, int axis) {
     x = as_dense(move_axis(as_f32(x), a, last));
     if (!x) return scope_end(scope, 0);
     cnn_tensor *y =
-        tape_append1(op, &x, 1, tensor_new(x->size, x->nd, DT_F32, tensor_device(x)), 0, 0);
+        tape_append1(op, &x, 1, tensor_new(x->size, x->nd, K_F32, tensor_device(x)), 0, 0);
     return scope_end(scope, move_axis(y, last, a));
 }
 
@@ -123,7 +123,7 @@ static int cross_entropy_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tenso
     cnn_tensor *in[] = {e->out[1], e->in[1], as_dense(dy[0])};
     if (!in[2]) return -1;
     dx[0] = tape_append1(&op_cross_entropy_grad, in, 3,
-                         tensor_new(e->in[0]->size, 2, DT_F32, tensor_device(in[2])), 0, 0);
+                         tensor_new(e->in[0]->size, 2, K_F32, tensor_device(in[2])), 0, 0);
     return dx[0] ? 0 : -1;
 }
 
@@ -155,8 +155,8 @@ cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label) {
                         as_positions("cross_entropy", "label", label, x->size[1])};
     if (!in[0] || !in[1]) return scope_end(scope, 0);
     cnn_dev device = tensor_device(in[0]);
-    cnn_tensor *out[] = {tensor_new(x->size, 0, DT_F32, device),
-                         tensor_new(x->size, 2, DT_F32, device)};
+    cnn_tensor *out[] = {tensor_new(x->size, 0, K_F32, device),
+                         tensor_new(x->size, 2, K_F32, device)};
     if (!out[0] || !out[1] || tape_append(&op_cross_entropy, in, 2, out, 2, 0, 0))
         return scope_end(scope, 0);
     return scope_end(scope, out[0]);
@@ -169,5 +169,5 @@ cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b) {
     if (check_tensor("mse", "a", a) || check_beside("mse", a, "b", b)) return scope_end(scope, 0);
     cnn_tensor *d = cnn_sub(a, b);
     if (!d) return scope_end(scope, fail_null("mse: %s", cnn_error()));
-    return scope_end(scope, cnn_mean(cnn_mul(d, d), 0, 0));
+    return scope_end(scope, cnn_mean(cnn_power(d, 2), 0, 0));
 }

@@ -101,7 +101,7 @@ static cnn_tensor *product(cnn_tensor *a, cnn_tensor *b) {
     cnn_tensor *in[] = {as_matrix(a), as_matrix(b)};
     if (!in[0] || !in[1]) return 0;
     product_sizes(a, b, size, &nd);
-    return tape_append1(&op_matmul, in, 2, tensor_new(size, nd, DT_F32, tensor_device(a)), 0, 0);
+    return tape_append1(&op_matmul, in, 2, tensor_new(size, nd, K_F32, tensor_device(a)), 0, 0);
 }
 
 /* ...xMxK times KxN as one product of (... M) x K. */
@@ -194,7 +194,7 @@ cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b) {
     if (!in[0] || !in[1] || (b && !in[2])) return scope_end(scope, 0);
     const int64_t rows[2] = {matrix[0], w->size[0]};
     cnn_tensor *y =
-        tape_append1(&op_linear, in, 3, tensor_new(rows, 2, DT_F32, tensor_device(in[0])), 0, 0);
+        tape_append1(&op_linear, in, 3, tensor_new(rows, 2, K_F32, tensor_device(in[0])), 0, 0);
     if (y && nd != 2) y = cnn_view(y, size, nd);
     if (y) count_macs(macs);
     return scope_end(scope, y);

@@ -32,11 +32,13 @@ static int emit_gradient(const cnn_op *op, cnn_entry *e, cnn_tensor *dy, cnn_ten
                          cnn_tensor *rstd, int gamma_at, cnn_tensor **dx) {
     const norm_attr *a = entry_attr(e);
     cnn_tensor *x = e->in[0];
-    cnn_tensor *in[] = {as_dense_pixels(x), as_pixels(dy), mean, rstd, e->in[gamma_at]};
+    cnn_tensor *in[] = {as_dense_channels_last(x), as_channels_last(dy), mean, rstd,
+                        e->in[gamma_at]};
     if (!in[0] || !in[1]) return -1;
     cnn_dev device = tensor_device(in[1]);
-    cnn_tensor *out[] = {new_pixels(x->size, x->nd, device), tensor_new(&a->s.c, 1, DT_F32, device),
-                         tensor_new(&a->s.c, 1, DT_F32, device)};
+    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, device),
+                         tensor_new(&a->s.c, 1, K_F32, device),
+                         tensor_new(&a->s.c, 1, K_F32, device)};
     if (!out[0] || !out[1] || !out[2] || tape_append(op, in, 5, out, 3, a, sizeof *a)) return -1;
     dx[0] = out[0];
     dx[gamma_at] = out[1];
@@ -163,9 +165,13 @@ static int check_batch_norm(const cnn_tensor *x, const cnn_tensor *gamma, const 
     if (!mean != !var)
         return fail("%s: expected mean and var, both or neither, got %s alone", op,
                     mean ? "mean" : "var");
-    if (mean && (tensor_dtype(mean) != DT_F32 || tensor_dtype(var) != DT_F32))
+    if (mean && (tensor_dtype(mean) != K_F32 || tensor_dtype(var) != K_F32))
         return fail("%s: expected mean and var as f32, got %s and %s", op, cnn_dtype(mean),
                     cnn_dtype(var));
+    if (training && mean && (mean->requires_grad || var->requires_grad) && cnn_grad_enabled())
+        return fail("%s: expected running mean and var that require no gradient, as they are "
+                    "written in place",
+                    op);
     if (!(momentum >= 0 && momentum <= 1))
         return fail("%s: expected a momentum from 0 to 1, got %g", op, momentum);
     if ((training || !mean) && rows == 1)
@@ -184,8 +190,8 @@ static int check_batch_norm(const cnn_tensor *x, const cnn_tensor *gamma, const 
 static int statistics(cnn_tensor *x, cnn_tensor **mean, cnn_tensor **var, const norm_attr *a) {
     if (a->training) {
         cnn_dev device = tensor_device(x);
-        cnn_tensor *out[] = {tensor_new(&a->s.c, 1, DT_F32, device),
-                             tensor_new(&a->s.c, 1, DT_F32, device)};
+        cnn_tensor *out[] = {tensor_new(&a->s.c, 1, K_F32, device),
+                             tensor_new(&a->s.c, 1, K_F32, device)};
         if (!out[0] || !out[1] || tape_append(&op_batch_stats, &x, 1, out, 2, a, sizeof *a))
             return -1;
         *mean = out[0];
@@ -204,16 +210,16 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
     norm_attr a;
     if (check_batch_norm(x, gamma, beta, mean, var, training, momentum, eps, &a))
         return scope_end(scope, 0);
-    cnn_tensor *in[] = {as_pixels(as_f32(x)), mean, var, as_vector(gamma), as_vector(beta)};
+    cnn_tensor *in[] = {as_channels_last(as_f32(x)), mean, var, as_vector(gamma), as_vector(beta)};
     if (!in[0] || (gamma && !in[3]) || (beta && !in[4]) || statistics(in[0], &in[1], &in[2], &a))
         return scope_end(scope, 0);
     cnn_tensor *stats[] = {in[1], in[2]}, *running[] = {mean, var};
     cnn_dev device = tensor_device(in[0]);
     in[2] =
-        tape_append1(&op_rstd, &stats[1], 1, tensor_new(&a.s.c, 1, DT_F32, device), &a, sizeof a);
+        tape_append1(&op_rstd, &stats[1], 1, tensor_new(&a.s.c, 1, K_F32, device), &a, sizeof a);
     if (!in[2]) return scope_end(scope, 0);
-    cnn_tensor *y =
-        tape_append1(&op_batch_norm, in, 5, new_pixels(x->size, x->nd, device), &a, sizeof a);
+    cnn_tensor *y = tape_append1(&op_batch_norm, in, 5, new_channels_last(x->size, x->nd, device),
+                                 &a, sizeof a);
     if (!y || !training || !a.training || !mean) return scope_end(scope, y);
     double m = (double)a.s.rows;
     running_attr r = {(float)(1 - momentum), {(float)momentum, (float)(momentum * m / (m - 1))}};
@@ -262,8 +268,9 @@ static cnn_tensor *normalize(const cnn_op *op, cnn_tensor *x, cnn_tensor *gamma,
     cnn_dev device = tensor_device(x);
     int64_t count = a->s.rows / a->s.pixels * a->s.groups;
     cnn_tensor *in[] = {x, gamma, beta};
-    cnn_tensor *out[] = {new_pixels(x->size, x->nd, device), tensor_new(&count, 1, DT_F32, device),
-                         tensor_new(&count, 1, DT_F32, device)};
+    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, device),
+                         tensor_new(&count, 1, K_F32, device),
+                         tensor_new(&count, 1, K_F32, device)};
     if (!out[0] || !out[1] || !out[2] || tape_append(op, in, 3, out, 3, a, sizeof *a)) return 0;
     return out[0];
 }
@@ -287,7 +294,7 @@ cnn_tensor *cnn_group_norm(cnn_tensor *x, int groups, cnn_tensor *gamma, cnn_ten
                    .eps = (float)eps};
     cnn_tensor *g = as_vector(gamma), *b = as_vector(beta);
     if ((gamma && !g) || (beta && !b)) return scope_end(scope, 0);
-    return scope_end(scope, normalize(&op_group_norm, as_pixels(as_f32(x)), g, b, &a));
+    return scope_end(scope, normalize(&op_group_norm, as_channels_last(as_f32(x)), g, b, &a));
 }
 
 cnn_tensor *cnn_layer_norm(cnn_tensor *x, int last, cnn_tensor *gamma, cnn_tensor *beta,

@@ -11,7 +11,7 @@
 
 static int check_param(const char *op, const cnn_tensor *param) {
     if (check_tensor(op, "the parameter", param)) return -1;
-    if (tensor_dtype(param) != DT_F32)
+    if (tensor_dtype(param) != K_F32)
         return fail("%s: expected a parameter of f32, got %s", op, cnn_dtype(param));
     if (!is_packed(param))
         return fail("%s: expected a parameter without holes between its elements, got a view of a "
@@ -28,7 +28,10 @@ static int check_buffer(const char *op, const cnn_tensor *param, const char *wha
     if (check_tensor(op, what, buffer) ||
         check_sizes(op, param, what, buffer, param->size, param->nd))
         return -1;
-    if (tensor_dtype(buffer) != DT_F32)
+    if (tensor_device(buffer) != tensor_device(param))
+        return fail("%s: expected %s on %s, got it on %s", op, what, cnn_device(param),
+                    cnn_device(buffer));
+    if (tensor_dtype(buffer) != K_F32)
         return fail("%s: expected %s of f32, got %s", op, what, cnn_dtype(buffer));
     if (!tensor_same_dense_layout(buffer, param))
         return fail("%s: expected %s stored as the parameter is, got another order (make it from a "

@@ -104,17 +104,16 @@ static int broadcast_shape(const char *op, cnn_tensor *const *in, int n, int64_t
 
 static cnn_tensor *output_for(cnn_tensor *const *in, int n, const int64_t *size, int nd) {
     cnn_tensor *like = 0;
-    int pixels = 0, meta = 0;
-    int64_t ld;
+    int channels_last = 0, meta = 0;
     for (int i = 0; i < n; i++) {
         meta |= tensor_device(in[i]) == DEV_META;
         if (in[i]->nd != nd || memcmp(in[i]->size, size, (size_t)nd * sizeof *size)) continue;
         if (!like) like = in[i];
-        if (nd == 4 && !tensor_is_dense(in[i]) && tensor_is_pixels(in[i], &ld)) pixels = 1;
+        channels_last |= tensor_is_channels_last(in[i]);
     }
     cnn_dev device = meta ? DEV_META : tensor_device(in[0]);
-    if (pixels) return tensor_new_pixels(size, DT_F32, device);
-    return like ? tensor_new_like(like, DT_F32) : tensor_new(size, nd, DT_F32, device);
+    if (channels_last) return tensor_new_channels_last(size, K_F32, device);
+    return like ? tensor_new_like(like, K_F32) : tensor_new(size, nd, K_F32, device);
 }
 
 static cnn_tensor *apply(const pointwise *op, cnn_tensor *a, cnn_tensor *b, cnn_tensor *c, int n,
@@ -191,11 +190,12 @@ GRADIENT(div) { /* d/db a/b = -y/b */
     WANT(1, cnn_neg(cnn_mul(DY, cnn_div(Y, B))));
     return 0;
 }
-GRADIENT(pow) { /* b a^(b-1), 0 where b is 0; y ln a, 0 where a is 0 */
+GRADIENT(pow) { /* b a^(b-1), 0 where b is 0; y ln a, 0 where a is 0 and b is not below it */
     cnn_tensor *zero = constant(0, DY);
     WANT(0, cnn_mul(DY, cnn_where(cnn_eq(B, zero), zero,
                                   cnn_mul(B, cnn_pow(A, cnn_affine(B, 1, -1))))));
-    WANT(1, cnn_mul(DY, cnn_where(cnn_eq(A, zero), zero, cnn_mul(Y, cnn_log(A)))));
+    cnn_tensor *flat = cnn_mul(cnn_eq(A, zero), cnn_ge(B, zero));
+    WANT(1, cnn_mul(DY, cnn_where(flat, zero, cnn_mul(Y, cnn_log(A)))));
     return 0;
 }
 
@@ -248,7 +248,7 @@ GRADIENT(abs) {
     return 0;
 }
 GRADIENT(sign) {
-    dx[0] = cnn_affine(DY, 0, 0);
+    dx[0] = cnn_full_like(DY, 0);
     (void)e;
     return 0;
 }

@@ -25,9 +25,9 @@ static const cnn_op op_dropout_grad = {.name = "dropout_grad", .run = dropout_ru
 
 static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const dropout_attr *a = entry_attr(e);
-    cnn_tensor *g = a->pixels ? as_dense_pixels(dy[0]) : as_dense(dy[0]);
+    cnn_tensor *g = a->pixels ? as_dense_channels_last(dy[0]) : as_dense(dy[0]);
     if (!g) return -1;
-    dx[0] = tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, DT_F32), a, sizeof *a);
+    dx[0] = tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, K_F32), a, sizeof *a);
     return dx[0] ? 0 : -1;
 }
 
@@ -45,5 +45,5 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     if (!x) return scope_end(scope, 0);
     dropout_attr a = {cnn_seed(), rng_next_stream(), (float)p, !tensor_is_dense(x)};
     return scope_end(scope,
-                     tape_append1(&op_dropout, &x, 1, tensor_new_like(x, DT_F32), &a, sizeof a));
+                     tape_append1(&op_dropout, &x, 1, tensor_new_like(x, K_F32), &a, sizeof a));
 }

@@ -94,7 +94,7 @@ static cnn_tensor *reduce(const reduction *op, cnn_tensor *x, const int *axes, i
     int64_t size[CNN_MAX_DIM];
     for (int a = 0; a < x->nd; a++) size[a] = attr.reduced >> a & 1 ? 1 : x->size[a];
     if (!(x = as_f32(x))) return scope_end(scope, 0);
-    cnn_tensor *y = tensor_new(size, n ? x->nd : 0, DT_F32, tensor_device(x));
+    cnn_tensor *y = tensor_new(size, n ? x->nd : 0, K_F32, tensor_device(x));
     return scope_end(scope, tape_append1(&op->op, &x, 1, y, &attr, sizeof attr));
 }
 
@@ -150,13 +150,19 @@ cnn_tensor *cnn_mean(cnn_tensor *x, const int *axes, int n) {
 cnn_tensor *cnn_norm(cnn_tensor *x, const int *axes, int n) {
     int scope = scope_begin();
     if (check_tensor("norm", "x", x) < 0) return scope_end(scope, 0);
-    cnn_tensor *s = cnn_sum(cnn_mul(x, x), axes, n);
+    cnn_tensor *s = cnn_sum(cnn_power(x, 2), axes, n);
     cnn_tensor *is_zero = s ? cnn_eq(s, cnn_full(0, 0, 0, "f32", cnn_device(s))) : 0;
     return scope_end(scope, cnn_sub(cnn_sqrt(cnn_add(s, is_zero)), is_zero));
 }
 
+enum { MAX_INDEX = 1 << 24 };
+
 cnn_tensor *cnn_argmax(cnn_tensor *x, int axis) {
     int scope = scope_begin();
-    cnn_tensor *y = cnn_affine(reduce(&op_argmax, x, &axis, 1), 1, 1); /* positions from 1 */
-    return scope_end(scope, cnn_to(y, "i32"));
+    cnn_tensor *y = reduce(&op_argmax, x, &axis, 1);
+    if (y && x->size[check_axis("argmax", x, axis)] > MAX_INDEX)
+        return scope_end(scope, fail_null("argmax: expected at most %d elements to choose from, "
+                                          "which a float can count, got %s",
+                                          MAX_INDEX, shape_text(x)));
+    return scope_end(scope, cnn_to(cnn_affine(y, 1, 1), "i32")); /* positions from 1 */
 }

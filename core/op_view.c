@@ -4,8 +4,7 @@
  * and an entry only when a gradient must find its way back. view and reshape are one op: they share
  * the memory where the strides allow it and copy where they do not.
  *
- * Surprising: the gradient of cat is a narrow, that is, a view: DenseNet's concatenations cost
- * nothing on the way back. */
+ * Surprising: a cast to whole numbers ends the graph, one to bf16 or f32 passes the gradient on. */
 #include "core.h"
 
 #include <math.h>
@@ -39,7 +38,7 @@ void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x) {
     }
 }
 
-static int copy_run(cnn_entry *e) {
+int copy_run(cnn_entry *e) {
     copy_values(entry_kernels(e), e->out[0], e->in[0]);
     return 0;
 }
@@ -62,18 +61,18 @@ cnn_tensor *as_dense(cnn_tensor *x) {
     return tape_append1(&op_contiguous, &x, 1, y, 0, 0);
 }
 
-cnn_tensor *as_pixels(cnn_tensor *x) {
+cnn_tensor *as_channels_last(cnn_tensor *x) {
     int64_t ld;
     if (!x || tensor_is_pixels(x, &ld)) return x;
     if (x->nd != 4) return as_dense(x);
-    cnn_tensor *y = tensor_new_pixels(x->size, tensor_dtype(x), tensor_device(x));
+    cnn_tensor *y = tensor_new_channels_last(x->size, tensor_dtype(x), tensor_device(x));
     return tape_append1(&op_channels_last, &x, 1, y, 0, 0);
 }
 
 cnn_tensor *cnn_contiguous(cnn_tensor *x) {
     int scope = scope_begin();
     if (check_tensor("contiguous", "x", x) < 0) return scope_end(scope, 0);
-    return scope_end(scope, scope_share(as_dense(x)));
+    return scope_end(scope, as_dense(x));
 }
 
 cnn_tensor *cnn_channels_last(cnn_tensor *x) {
@@ -82,7 +81,7 @@ cnn_tensor *cnn_channels_last(cnn_tensor *x) {
     if (x->nd != 4)
         return scope_end(scope,
                          fail_null("channels_last: expected N x C x H x W, got %s", shape_text(x)));
-    return scope_end(scope, scope_share(as_pixels(x)));
+    return scope_end(scope, as_channels_last(x));
 }
 
 cnn_tensor *cnn_clone(cnn_tensor *x) {
@@ -105,10 +104,10 @@ static int cast_run(cnn_entry *e) {
     const k_table *k = entry_kernels(e);
     cnn_tensor *x = e->in[0], *y = e->out[0];
     int64_t n = tensor_numel(x);
-    cnn_dt from = tensor_dtype(x), to = tensor_dtype(y);
-    if (to == DT_F32)
+    k_dtype from = tensor_dtype(x), to = tensor_dtype(y);
+    if (to == K_F32)
         k->to_f32(n, from, tensor_ptr(x), tensor_f32(y));
-    else if (from == DT_F32)
+    else if (from == K_F32)
         k->from_f32(n, to, tensor_f32(x), tensor_ptr(y));
     else { /* by way of f32 */
         float *between = entry_scratch(e, n * (int64_t)sizeof *between);
@@ -126,27 +125,28 @@ static int cast_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
 }
 
 static const cnn_op op_cast = {.name = "to", .run = cast_run, .gradient = cast_gradient};
+static const cnn_op op_cast_whole = {.name = "to", .run = cast_run}; /* to whole numbers */
 
-static cnn_tensor *cast(cnn_tensor *x, cnn_dt dtype) {
+static cnn_tensor *cast(cnn_tensor *x, k_dtype dtype) {
     if (tensor_dtype(x) == dtype) return x;
     cnn_tensor *y = tensor_new_like(x, dtype);
     if (y && !tensor_same_dense_layout(x, y)) x = as_dense(x);
     if (!y || !x) return 0;
     if (!tensor_same_dense_layout(x, y)) y = tensor_new(x->size, x->nd, dtype, tensor_device(x));
-    return tape_append1(&op_cast, &x, 1, y, 0, 0);
+    int whole = dtype == K_U8 || dtype == K_I32;
+    return tape_append1(whole ? &op_cast_whole : &op_cast, &x, 1, y, 0, 0);
 }
 
-cnn_tensor *as_f32(cnn_tensor *x) { return x ? cast(x, DT_F32) : 0; }
+cnn_tensor *as_f32(cnn_tensor *x) { return x ? cast(x, K_F32) : 0; }
 
 cnn_tensor *cnn_to(cnn_tensor *x, const char *where) {
     int scope = scope_begin();
     if (check_tensor("to", "x", x) < 0) return scope_end(scope, 0);
-    for (int i = 0; i < DT_COUNT; i++)
-        if (!strcmp(where, dtype_names[i]))
-            return scope_end(scope, scope_share(cast(x, (cnn_dt)i)));
+    for (int i = 0; i < K_DTYPES; i++)
+        if (!strcmp(where, dtype_names[i])) return scope_end(scope, cast(x, (k_dtype)i));
     int device = parse_device("to", where);
     if (device < 0) return scope_end(scope, 0);
-    if ((cnn_dev)device == tensor_device(x)) return scope_end(scope, scope_share(x));
+    if ((cnn_dev)device == tensor_device(x)) return scope_end(scope, x);
     if (device != DEV_META)
         return scope_end(scope, fail_null("to: a tensor on device meta has no value to move"));
     return scope_end(scope, tensor_new(x->size, x->nd, tensor_dtype(x), DEV_META));

@@ -159,7 +159,7 @@ cnn_tensor *cnn_resize(cnn_tensor *x, int h, int w) {
     int64_t size[4] = {x->size[0], x->size[1], h, w};
     x = as_f32(x);
     if (!x) return scope_end(scope, NULL);
-    return scope_end(scope,
-                     tape_append1(&op_resize, &x, 1,
-                                  tensor_new_pixels(size, DT_F32, tensor_device(x)), NULL, 0));
+    return scope_end(scope, tape_append1(&op_resize, &x, 1,
+                                         tensor_new_channels_last(size, K_F32, tensor_device(x)),
+                                         NULL, 0));
 }

@@ -53,11 +53,6 @@ cnn_tensor *scope_end(int mark, cnn_tensor *keep) {
     return keep;
 }
 
-cnn_tensor *scope_share(cnn_tensor *x) {
-    if (x && depth > 0) list_push(&scope, tensor_retain(x));
-    return x;
-}
-
 void tape_made(cnn_tensor *x) {
     x->born = recording;
     if (depth > 0) list_push(&scope, x);
@@ -163,14 +158,12 @@ const k_table *entry_kernels(const cnn_entry *e) { return kernels_of(tensor_devi
 /* -------------------------------------------------------------------------------------- running */
 
 static cnn_entry *first_pending, *last_pending;
-static int64_t ops_run;
 static volatile int interrupted;
 static void *scratch;
 static int64_t scratch_bytes;
 
 void cnn_interrupt(int on) { interrupted = on; }
 int cnn_interrupted(void) { return interrupted; }
-int64_t cnn_step_ops(void) { return ops_run; }
 
 void *entry_scratch(cnn_entry *e, int64_t bytes) {
     (void)e; /* a device of its own will look at it */
@@ -213,7 +206,6 @@ static int entry_run(cnn_entry *e) {
     memory_give(scratch, scratch_bytes);
     scratch = 0;
     e->ran = 1;
-    ops_run++;
     if (rc) entry_lose(e);
     entry_settle(e);
     return rc;
@@ -245,7 +237,7 @@ static int lasting_ready(void) {
         for (int i = 0; i < e->n_in && !rc; i++)
             if (e->in[i] && e->in[i]->storage && is_leaf(e->in[i]))
                 rc = storage_ready(e->in[i]->storage);
-        for (int i = 0; i < e->n_out && e->writes_in_place && !rc; i++)
+        for (int i = 0; i < e->n_out && e->lasting && !rc; i++)
             rc = storage_ready(e->out[i]->storage);
     }
     return rc;
@@ -309,6 +301,11 @@ static cnn_entry *entry_new(const cnn_op *op, cnn_tensor *const *in, int n_in,
         e->version[n_in + i] = out[i]->storage->version;
     }
     depth = saved;
+    for (int i = 0; i < n_in + n_out; i++)
+        if (i < n_in ? in[i] && !e->in[i] : !e->out[i - n_in]) {
+            entry_release(e);
+            return 0;
+        }
     return e;
 }
 
@@ -330,6 +327,39 @@ static int on_meta(const cnn_op *op, cnn_tensor *const *in, int n) {
     return meta;
 }
 
+static void prepare_outputs(const cnn_op *op, cnn_tensor *const *out, int n, int meta, int wants) {
+    for (int i = 0; i < n; i++) {
+        out[i]->origin = op->name;
+        out[i]->requires_grad = wants;
+        if (meta) out[i]->storage->device = DEV_META;
+    }
+}
+
+/* From here on the targets count as changed. */
+static void mark_writes(cnn_entry *e, cnn_tensor *const *out) {
+    e->writes_in_place = 1;
+    for (int i = 0; i < e->n_out; i++) {
+        out[i]->storage->version++;
+        e->lasting |= out[i]->born == 0;
+        e->trains |= out[i]->requires_grad != 0;
+    }
+}
+
+/* Takes the reference that the caller has. */
+static int run_or_queue(cnn_entry *e) {
+    if (!recording) {
+        int rc = entry_run(e);
+        entry_release(e);
+        return rc;
+    }
+    if (last_pending)
+        last_pending->next = e;
+    else
+        first_pending = e;
+    last_pending = e;
+    return 0;
+}
+
 static int append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
                   int n_out, const void *attr, size_t bytes, int in_place) {
     for (int i = 0; i < n_in; i++)
@@ -339,39 +369,19 @@ static int append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor 
     for (int i = 0; i < n_in; i++) wants |= in[i] && in[i]->requires_grad;
     for (int i = 0; i < n_out; i++) meta |= tensor_device(out[i]) == DEV_META;
     wants = wants && grad_enabled && op->gradient && !in_place;
-    for (int i = 0; i < n_out; i++) {
-        if (in_place)
-            out[i]->storage->version++;
-        else
-            out[i]->origin = op->name;
-        if (!in_place) out[i]->requires_grad = wants;
-        if (meta && !in_place) out[i]->storage->device = DEV_META;
-    }
+    if (!in_place) prepare_outputs(op, out, n_out, meta, wants);
     if (meta || (!op->run && !wants)) return 0;
     if (interrupted && !recording) return fail("interrupted");
     cnn_entry *e = entry_new(op, in, n_in, out, n_out, attr, bytes);
     if (!e) return -1;
+    if (in_place) mark_writes(e, out);
     e->differentiable = (unsigned char)wants;
-    e->writes_in_place = (unsigned char)in_place;
-    for (int i = 0; in_place && i < n_out; i++) e->trains |= out[i]->requires_grad != 0;
     for (int i = 0; wants && i < n_out; i++) {
         out[i]->entry = e;
         out[i]->output = i;
         e->refs++;
     }
-    if (recording) {
-        e->refs++;
-        if (last_pending)
-            last_pending->next = e;
-        else
-            first_pending = e;
-        last_pending = e;
-    } else if (entry_run(e) < 0) {
-        entry_release(e);
-        return -1;
-    }
-    entry_release(e);
-    return 0;
+    return run_or_queue(e);
 }
 
 int tape_append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
@@ -388,7 +398,9 @@ cnn_tensor *tape_append1(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_
 int tape_append_inplace(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
                         int n_out, const void *attr, size_t attr_bytes) {
     for (int i = 0; i < n_out; i++)
-        if (check_tensor(op->name, "the target", out[i]) < 0) return -1;
+        if (check_tensor(op->name, "the target", out[i]) < 0 ||
+            check_not_expanded(op->name, "the target", out[i]) < 0)
+            return -1;
     return append(op, in, n_in, out, n_out, attr, attr_bytes, 1);
 }
 
@@ -400,7 +412,6 @@ int cnn_step_begin(void) {
     error_clear();
     if (recording) return fail("step: a step is being recorded already");
     recording = ++steps;
-    ops_run = 0;
     return 0;
 }
 

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const dtype_names[DT_COUNT] = {"f32", "bf16", "u8", "i32"};
-const int dtype_bytes[DT_COUNT] = {4, 2, 1, 4};
+const char *const dtype_names[K_DTYPES] = {"f32", "bf16", "u8", "i32"};
+const int dtype_bytes[K_DTYPES] = {4, 2, 1, 4};
 
 /* ------------------------------------------------------------------------------ storages */
 
-static cnn_storage *storage_new(int64_t count, cnn_dt dtype, cnn_dev device) {
+static cnn_storage *storage_new(int64_t count, k_dtype dtype, cnn_dev device) {
     cnn_storage *s = calloc(1, sizeof *s);
     if (!s) return fail_null("out of memory");
     s->refs = 1;
@@ -59,8 +59,9 @@ void storage_set(cnn_storage *s, int64_t from, int64_t count, double value) {
     float f = (float)value;
     char one[4];
     int bytes = dtype_bytes[s->dtype];
-    if (s->dtype == DT_I32) { /* beyond 2^24 a float would round */
-        int32_t i = value >= INT32_MAX   ? INT32_MAX
+    if (s->dtype == K_I32) { /* beyond 2^24 a float would round */
+        int32_t i = isnan(value)         ? 0
+                    : value >= INT32_MAX ? INT32_MAX
                     : value <= INT32_MIN ? INT32_MIN
                                          : (int32_t)value;
         memcpy(one, &i, 4);
@@ -118,7 +119,7 @@ int64_t sizes_count(const int64_t *size, int nd) {
     return empty ? 0 : span;
 }
 
-cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device) {
+cnn_tensor *tensor_new(const int64_t *size, int nd, k_dtype dtype, cnn_dev device) {
     int64_t count = sizes_count(size, nd);
     if (count < 0)
         return fail_null("tensor: expected sizes whose product fits, got %s", sizes_text(size, nd));
@@ -135,17 +136,15 @@ cnn_tensor *tensor_new(const int64_t *size, int nd, cnn_dt dtype, cnn_dev device
     return x;
 }
 
-cnn_tensor *tensor_new_pixels(const int64_t *size, cnn_dt dtype, cnn_dev device) {
+cnn_tensor *tensor_new_channels_last(const int64_t *size, k_dtype dtype, cnn_dev device) {
     cnn_tensor *x = tensor_new(size, 4, dtype, device);
     if (x) pixel_strides(x);
     return x;
 }
 
-cnn_tensor *tensor_new_like(const cnn_tensor *x, cnn_dt dtype) {
+cnn_tensor *tensor_new_like(const cnn_tensor *x, k_dtype dtype) {
     cnn_tensor *y = tensor_new(x->size, x->nd, dtype, tensor_device(x));
-    int64_t ld;
-    if (!y || tensor_is_dense(x)) return y;
-    if (x->nd == 4 && tensor_is_pixels(x, &ld)) pixel_strides(y);
+    if (y && tensor_is_channels_last(x)) pixel_strides(y);
     return y;
 }
 
@@ -179,8 +178,8 @@ int tensor_same_shape(const cnn_tensor *a, const cnn_tensor *b) {
 
 int tensor_is_dense(const cnn_tensor *x) {
     int64_t step = 1;
+    if (tensor_numel(x) == 0) return 1;
     for (int i = x->nd - 1; i >= 0; i--) {
-        if (x->size[i] == 0) return 1;
         if (x->size[i] != 1 && x->stride[i] != step) return 0;
         step *= x->size[i];
     }
@@ -212,6 +211,11 @@ int tensor_is_pixels(const cnn_tensor *x, int64_t *ld) {
     return row > 0 || x->size[1] == 0;
 }
 
+int tensor_is_channels_last(const cnn_tensor *x) {
+    int64_t ld;
+    return x->nd == 4 && !tensor_is_dense(x) && tensor_is_pixels(x, &ld);
+}
+
 int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y) {
     int64_t span = 1;
     if (!tensor_same_shape(x, y)) return 0;
@@ -225,6 +229,15 @@ int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y) {
 }
 
 /* -------------------------------------------------------------------------------- checks */
+
+int check_not_expanded(const char *op, const char *what, const cnn_tensor *x) {
+    for (int a = 0; a < x->nd; a++)
+        if (x->size[a] > 1 && x->stride[a] == 0)
+            return fail(
+                "%s: %s is an expanded view (%s), its elements share memory; clone it first", op,
+                what, shape_text(x));
+    return 0;
+}
 
 int check_tensor(const char *op, const char *what, const cnn_tensor *x) {
     if (!x) return error_is_set() ? -1 : fail("%s: %s: expected a tensor, got none", op, what);
@@ -243,7 +256,7 @@ int check_axis(const char *op, const cnn_tensor *x, int axis) {
 }
 
 static int find_dtype(const char *name) {
-    for (int i = 0; name && i < DT_COUNT; i++)
+    for (int i = 0; name && i < K_DTYPES; i++)
         if (!strcmp(dtype_names[i], name)) return i;
     return -1;
 }
@@ -274,7 +287,7 @@ static cnn_tensor *create(const char *op, const int64_t *sizes, int n, const cha
         if (sizes[i] < 0)
             return scope_end(
                 scope, fail_null("%s: expected sizes from 0, got %s", op, sizes_text(sizes, n)));
-    cnn_tensor *x = tensor_new(sizes, n, (cnn_dt)dt, (cnn_dev)dev);
+    cnn_tensor *x = tensor_new(sizes, n, (k_dtype)dt, (cnn_dev)dev);
     if (x) {
         x->storage->fill = fill;
         x->storage->fill_a = a;
@@ -294,6 +307,17 @@ cnn_tensor *cnn_empty(const int64_t *sizes, int n, const char *dtype, const char
 cnn_tensor *cnn_full(const int64_t *sizes, int n, double value, const char *dtype,
                      const char *device) {
     return create("full", sizes, n, dtype, device, FILL_CONST, value, 0);
+}
+
+cnn_tensor *cnn_full_like(const cnn_tensor *x, double value) {
+    int scope = scope_begin();
+    if (check_tensor("full_like", "x", x) < 0) return scope_end(scope, 0);
+    cnn_tensor *y = tensor_new_like(x, tensor_dtype(x));
+    if (y) {
+        y->storage->fill = FILL_CONST;
+        y->storage->fill_a = value;
+    }
+    return scope_end(scope, y);
 }
 
 cnn_tensor *cnn_uniform(const int64_t *sizes, int n, double lo, double hi, const char *device) {
@@ -372,7 +396,7 @@ void *cnn_data(cnn_tensor *x) {
 static double element(const cnn_tensor *x, int64_t at) {
     float f;
     const char *p = (const char *)x->storage->data + at * dtype_bytes[x->storage->dtype];
-    if (x->storage->dtype == DT_I32) {
+    if (x->storage->dtype == K_I32) {
         int32_t i;
         memcpy(&i, p, sizeof i);
         return i;

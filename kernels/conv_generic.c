@@ -107,7 +107,7 @@ static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, f
     k_parallel(s->o * s->kh * s->kw * (s->c / s->groups), 8, weight_grad_taps, &t);
 }
 
-static int64_t conv_scratch(const k_conv *s, int direction) {
+static int64_t conv_scratch(const k_conv *s, k_direction direction) {
     (void)s, (void)direction;
     return 0;
 }

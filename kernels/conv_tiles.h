@@ -11,7 +11,7 @@
  *             pictures: no line fills a tile, and most of their taps fall outside.
  *   matrix    any: a 1x1 convolution with stride 1 is a plain product.
  *
- * The data gradient is the same over dy with turned weights. With strides it falls into sh * sw
+ * The data gradient is the same over dy with transposed weights. With strides it falls into sh * sw
  * phases: dx pixels of one phase meet the same taps, and no zeros are multiplied.
  *
  * A block of about BLOCK_PIXELS outputs keeps its source and one panel of weights in the second
@@ -69,9 +69,9 @@ static range taps_inside(const axis *a, int64_t i) {
 
 /* The outputs for which tap t finds a pixel. */
 static range outputs_inside(const axis *a, int64_t t) {
-    axis turned = {
+    axis transposed = {
         .size = a->size, .taps = a->out, .base = a->base + t * a->step, .step = a->stride};
-    return taps_inside(&turned, 0);
+    return taps_inside(&transposed, 0);
 }
 
 /* Pixels a line of outputs reaches. */
@@ -387,9 +387,14 @@ static axis phase_axis(int64_t in, int64_t out, int64_t kernel, int64_t phase, i
     return a;
 }
 
-/* Phase i of sh * sw; `pack` gets its taps. */
+/* Phases along an axis; those that begin beyond the picture have no pixel. */
+static int64_t phase_lines(const k_conv *s) { return k_min(s->sh, s->h); }
+static int64_t phase_columns(const k_conv *s) { return k_min(s->sw, s->w); }
+static int64_t phase_count(const k_conv *s) { return phase_lines(s) * phase_columns(s); }
+
+/* Phase i of them; `pack` gets its taps. */
 static product data_grad_product(const k_conv *s, int64_t i, packing *pack) {
-    int64_t y = i / s->sw, x = i % s->sw, line = s->w * s->ldx;
+    int64_t y = i / phase_columns(s), x = i % phase_columns(s), line = s->w * s->ldx;
     product p = {.from = {.n = s->n, .ld = s->ldy, .c = s->o / s->groups},
                  .cols = s->c / s->groups,
                  .groups = s->groups,
@@ -408,10 +413,11 @@ static int64_t phases_packed(const k_conv *s) {
 
 static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
                            void *scratch) {
-    for (int64_t i = 0; i < s->sh * s->sw; i++) {
+    for (int64_t i = 0; i < phase_count(s); i++) {
         packing pack = {.s = s, .w = w, .panels = scratch, .cols = s->c / s->groups};
         product p = data_grad_product(s, i, &pack);
-        p.from.from = dy, p.out = dx + (i / s->sw * s->w + i % s->sw) * s->ldx;
+        p.from.from = dy,
+        p.out = dx + (i / phase_columns(s) * s->w + i % phase_columns(s)) * s->ldx;
         pack.k = p.k;
         run_product(&p, pack_data_grad, &pack, phases_packed(s));
     }
@@ -544,14 +550,14 @@ static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, f
 
 /* --------------------------------------------------------------------------------------- slots */
 
-static int64_t conv_scratch(const k_conv *s, int direction) {
+static int64_t conv_scratch(const k_conv *s, k_direction direction) {
     int64_t shared = 0, block = 0;
-    if (direction == 0) {
+    if (direction == K_FORWARD) {
         product p = forward_product(s);
         shared = s->groups * panels_size(p.k, p.cols), block = p.block;
-    } else if (direction == 1) {
+    } else if (direction == K_DATA_GRAD) {
         shared = phases_packed(s);
-        for (int64_t i = 0; i < s->sh * s->sw; i++) {
+        for (int64_t i = 0; i < phase_count(s); i++) {
             packing pack;
             block = k_max(block, data_grad_product(s, i, &pack).block);
         }

@@ -69,10 +69,7 @@ typedef struct {
 /* C starts as bias, or 0: sgemm knows no bias, and may not touch C at all where k is 0. */
 static void start_block(const product *p, float *c, const float *bias, int64_t rows, int64_t cols) {
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j++) {
-            float x = p->g->beta ? c[i * p->g->ldc + j] : 0;
-            c[i * p->g->ldc + j] = x + (bias ? bias[j] : 0);
-        }
+        for (int64_t j = 0; j < cols; j++) c[i * p->g->ldc + j] = bias ? bias[j] : 0;
 }
 
 static void product_blocks(void *ctx, int64_t begin, int64_t end) {
@@ -89,8 +86,8 @@ static void product_blocks(void *ctx, int64_t begin, int64_t end) {
         if (started) start_block(p, c, p->bias ? p->bias + col : NULL, rows, cols);
         if (g->k == 0) continue;
         sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans, g->tb ? CblasTrans : CblasNoTrans,
-              (int)rows, (int)cols, (int)g->k, 1, a, (int)g->lda, b, (int)g->ldb,
-              started || g->beta ? 1 : 0, c, (int)g->ldc);
+              (int)rows, (int)cols, (int)g->k, 1, a, (int)g->lda, b, (int)g->ldb, started ? 1 : 0,
+              c, (int)g->ldc);
     }
 }
 

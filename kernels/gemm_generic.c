@@ -19,7 +19,6 @@ static void product_rows(void *ctx, int64_t begin, int64_t end) {
         for (int64_t j = 0; j < g->n; j++) {
             float *c = t->c + i * g->ldc + j;
             double sum = t->bias ? t->bias[j] : 0;
-            if (g->beta) sum += *c;
             for (int64_t p = 0; p < g->k; p++)
                 sum += (double)t->a[i * ai + p * ap] * t->b[p * bp + j * bj];
             *c = (float)sum;

@@ -31,8 +31,7 @@ typedef struct {
     int64_t ars, acs, brs, bcs;
     float *c;
     int64_t ldc;
-    int turned; /* out is C^T: rows of out are columns of C */
-    int beta;
+    int transposed; /* out is C^T: rows of out are columns of C */
     const float *bias;
     int64_t row_cuts, col_cuts;
     float *blocks;
@@ -47,11 +46,11 @@ static int64_t largest_cut(int64_t n, int64_t unit, int64_t cuts) {
 }
 
 static product plan_product(const k_gemm *g) {
-    product p = {.rows = g->m, .cols = g->n, .k = g->k, .ldc = g->ldc, .beta = g->beta};
+    product p = {.rows = g->m, .cols = g->n, .k = g->k, .ldc = g->ldc};
     p.ars = g->ta ? 1 : g->lda, p.acs = g->ta ? g->lda : 1;
     p.brs = g->tb ? 1 : g->ldb, p.bcs = g->tb ? g->ldb : 1;
-    p.turned = g->tb && !g->ta && g->n > g->m;
-    if (p.turned) {
+    p.transposed = g->tb && !g->ta && g->n > g->m;
+    if (p.transposed) {
         p.rows = g->n, p.cols = g->m;
         p.ars = g->ldb, p.acs = 1;
         p.brs = 1, p.bcs = g->lda;
@@ -80,7 +79,7 @@ static int64_t b_size(const product *p) {
     return largest_cut(p->cols, TILE_COLS, p->col_cuts) * BLOCK_K;
 }
 static int64_t result_size(const product *p) {
-    if (!p->turned) return 0;
+    if (!p->transposed) return 0;
     return largest_cut(p->rows, 1, p->row_cuts) * largest_cut(p->cols, TILE_COLS, p->col_cuts);
 }
 
@@ -98,14 +97,12 @@ static void copy_a(const product *p, int64_t row, int64_t rows, int64_t k0, int6
     }
 }
 
-static void store_turned(const product *p, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                         const float *from) {
+static void store_transposed(const product *p, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                             const float *from) {
     for (int64_t j = 0; j < cols; j++) {
         float *c = p->c + (col + j) * p->ldc + row;
-        for (int64_t i = 0; i < rows; i++) {
-            float x = from[i * cols + j] + (p->bias ? p->bias[row + i] : 0);
-            c[i] = p->beta ? c[i] + x : x;
-        }
+        for (int64_t i = 0; i < rows; i++)
+            c[i] = from[i * cols + j] + (p->bias ? p->bias[row + i] : 0);
     }
 }
 
@@ -121,9 +118,9 @@ static void product_block(const product *p, int64_t row, int64_t rows, int64_t c
                .ldb = TILE_COLS,
                .c = result,
                .ldc = cols};
-    if (!p->turned) {
+    if (!p->transposed) {
         t.c = p->c + row * p->ldc + col, t.ldc = p->ldc;
-        t.bias = p->bias ? p->bias + col : NULL, t.add = p->beta;
+        t.bias = p->bias ? p->bias + col : NULL;
     }
     for (int64_t k = 0; k == 0 || k < p->k; k += BLOCK_K) {
         t.k = k_min(BLOCK_K, p->k - k), t.panel = t.k * TILE_COLS;
@@ -132,7 +129,7 @@ static void product_block(const product *p, int64_t row, int64_t rows, int64_t c
         multiply_tiles(&t);
         t.bias = NULL, t.add = 1;
     }
-    if (p->turned) store_turned(p, row, rows, col, cols, result);
+    if (p->transposed) store_transposed(p, row, rows, col, cols, result);
 }
 
 static void product_blocks(void *ctx, int64_t begin, int64_t end) {
@@ -149,7 +146,7 @@ static void product_blocks(void *ctx, int64_t begin, int64_t end) {
 static void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
                  void *scratch) {
     product p = plan_product(g);
-    p.a = p.turned ? b : a, p.b = p.turned ? a : b;
+    p.a = p.transposed ? b : a, p.b = p.transposed ? a : b;
     p.c = c, p.bias = bias, p.blocks = scratch;
     if (p.rows && p.cols) k_parallel(p.row_cuts * p.col_cuts, 1, product_blocks, &p);
 }

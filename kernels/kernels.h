@@ -16,13 +16,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What the elements of an array are. */
+typedef enum { K_F32, K_BF16, K_U8, K_I32 } k_dtype;
+enum { K_DTYPES = K_I32 + 1 };
+
 /* ------------------------------------------------------------------ loops over strided arrays */
 
 enum { K_MAX_DIMS = 8 };
 
 /* An elementwise loop over up to one output and three inputs. Dimensions run from outermost [0] to
- * innermost [nd-1]; strides count elements, a broadcast input has stride 0. The caller has dropped
- * dimensions of size 1 and merged what can be merged, so nd is often 1. nd >= 1, sizes may be 0. */
+ * innermost [nd-1], which is the order of y's strides; they count elements, a broadcast input has
+ * stride 0. The caller has dropped dimensions of size 1 and merged what can be merged, so nd is
+ * often 1. nd >= 1, sizes may be 0. */
 typedef struct {
     int nd;
     int64_t size[K_MAX_DIMS];
@@ -55,6 +60,9 @@ typedef struct {
     int64_t kh, kw, sh, sw, ph, pw, dh, dw, groups;
 } k_conv;
 
+/* What a convolution computes: y, dx or dw. */
+typedef enum { K_FORWARD, K_DATA_GRAD, K_WEIGHT_GRAD } k_direction;
+
 /* 2-D pooling, x: n h w c (ldx), y: n oh ow c (ldy). Adaptive pooling: kh = 0; window i of an axis
  * is then [floor(i*h/oh), ceil((i+1)*h/oh)). Average pooling counts the padding as zeros, as
  * PyTorch does (count_include_pad). */
@@ -73,12 +81,11 @@ typedef struct {
     int64_t pixels, groups;
 } k_norm;
 
-/* C[m x n] = beta * C + op(A)[m x k] op(B)[k x n], row-major, beta 0 or 1 (0: C is not read).
+/* C[m x n] = op(A)[m x k] op(B)[k x n], row-major.
  * ta: A is stored k x m; tb: B is stored n x k. bias: NULL or n floats added to each row. */
 typedef struct {
     int ta, tb;
     int64_t m, n, k, lda, ldb, ldc;
-    int beta;
 } k_gemm;
 
 /* ------------------------------------------------------------------------------------ the table
@@ -142,7 +149,7 @@ typedef struct {
                              void *scratch))                                                       \
     X(conv_weight_grad, void, (const k_conv *s, const float *x, const float *dy, float *dw,        \
                                void *scratch))                                                     \
-    X(conv_scratch, int64_t, (const k_conv *s, int direction)) /* 0 forward, 1 data, 2 weight */   \
+    X(conv_scratch, int64_t, (const k_conv *s, k_direction direction))                               \
     /* pooling: `index` gets the winning tap (ky * kw + kx) of each output, for the gradient */    \
     X(max_pool, void, (const k_pool *s, const float *x, float *y, uint8_t *index))                 \
     X(max_pool_grad, void, (const k_pool *s, const float *dy, const uint8_t *index, float *dx))    \
@@ -181,8 +188,8 @@ typedef struct {
                            const float *x, const int32_t *index, float *y))                        \
     X(index_add, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,                 \
                         const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
-    X(to_f32, void, (int64_t n, int dtype, const void *x, float *y))                               \
-    X(from_f32, void, (int64_t n, int dtype, const float *x, void *y)) /* rounds, saturates */     \
+    X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                               \
+    X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */     \
     /* optimizers, one parameter: p in place. All arrays are dense and share one layout. */        \
     X(sgd, void, (int64_t n, float *p, const float *g, float *velocity, float lr, float momentum,  \
                   float weight_decay, int nesterov, int first))                                    \

@@ -5,15 +5,14 @@
  * that is not dense is packed, a tile of TILE floats at a time, into a buffer in the L1 cache.
  * Memory-bound: 4 bytes an element for each operand that is not broadcast.
  *
- * Surprising: dimensions are sorted by the output's strides, so that the innermost loop walks
- * memory even where the logical order is n c h w and the storage channels-last. */
+ * Surprising: dimensions come sorted by the output's strides, so the innermost loop walks memory
+ * even where the logical order is n c h w and the storage channels-last. */
 #include "kernels.h"
 #include "simd.h"
 #include "strided.h"
 
 #if K_SIMD
 
-#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -163,7 +162,7 @@ static void unpack(const operand *to, const float *from, int64_t rows, int64_t n
         for (int64_t i = 0; i < n; i++) to->p[r * to->row + i * to->column] = from[i];
 }
 
-/* The loop with its dimensions sorted and merged. */
+/* The loop, its dimensions in the order in which they are walked. */
 typedef struct {
     int nd, inputs, stream;
     int64_t size[K_MAX_DIMS], stride[OPERANDS][K_MAX_DIMS];
@@ -259,7 +258,7 @@ static void run_strips(void *ctx, int64_t begin, int64_t end) {
     if (s->stream) vec_stream_end();
 }
 
-/* ------------------------------------------------------------------------- plan: sort and merge */
+/* ------------------------------------------------------------------------------------- the plan */
 
 static void swap_dims(plan *s, int d, int e) {
     int64_t t = s->size[d];
@@ -269,27 +268,6 @@ static void swap_dims(plan *s, int d, int e) {
         t = s->stride[k][d];
         s->stride[k][d] = s->stride[k][e];
         s->stride[k][e] = t;
-    }
-}
-
-static void sort_dims(plan *s) {
-    for (int d = 1; d < s->nd; d++)
-        for (int e = d; e && llabs(s->stride[0][e - 1]) < llabs(s->stride[0][e]); e--)
-            swap_dims(s, e - 1, e);
-}
-
-static int can_merge(const plan *s, int d) {
-    for (int k = 0; k <= s->inputs; k++)
-        if (s->stride[k][d] != s->stride[k][d + 1] * s->size[d + 1]) return 0;
-    return 1;
-}
-
-static void merge_dims(plan *s) {
-    for (int d = s->nd - 2; d >= 0; d--) {
-        if (!can_merge(s, d)) continue;
-        s->size[d + 1] *= s->size[d];
-        for (int e = d; e + 1 < s->nd; e++) swap_dims(s, e, e + 1);
-        s->nd--;
     }
 }
 
@@ -324,8 +302,6 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
         for (int k = 0; k < OPERANDS; k++) s.stride[k][s.nd] = stride[k];
         s.nd++;
     }
-    sort_dims(&s);
-    merge_dims(&s);
     int transposed = bring_dense_input_near(&s);
     while (s.nd < 2) { /* a strip has two dimensions */
         s.size[s.nd] = 1;

@@ -167,7 +167,7 @@ static void backward_pixel(const job *j, fold_function *fn, link_list *list, int
  * `sw` further on. */
 static void forward(const job *j, fold_function *fn, int64_t begin, int64_t end) {
     const k_pool *s = j->s;
-    const int64_t whole = s->kh * s->kw <= LINKS ? s->kw : -1;
+    const int64_t whole = s->kh * s->kw < LINKS ? s->kw : -1;
     link_list list;
     for (int64_t row = begin; row < end; row++) {
         int64_t n = row / s->oh, oy = row % s->oh, built = -1;

@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { GRAIN = 1 << 14 }; /* elements a thread takes at once */
-enum { F32, BF16, U8, I32 };
 
 typedef struct {
     int64_t outer, rows, picks, inner;
@@ -80,7 +79,7 @@ static int32_t f32_to_i32(float x) {
 }
 
 typedef struct {
-    int dtype;
+    k_dtype dtype;
     const void *x;
     void *y;
 } conversion;
@@ -91,16 +90,16 @@ typedef struct {
 static void to_f32_range(void *ctx, int64_t begin, int64_t end) {
     const conversion *j = ctx;
     switch (j->dtype) {
-    case F32:
+    case K_F32:
         CONVERT(float, float, );
         break;
-    case BF16:
+    case K_BF16:
         CONVERT(uint16_t, float, bf16_to_f32);
         break;
-    case U8:
+    case K_U8:
         CONVERT(uint8_t, float, );
         break;
-    case I32:
+    case K_I32:
         CONVERT(int32_t, float, );
         break;
     }
@@ -109,27 +108,27 @@ static void to_f32_range(void *ctx, int64_t begin, int64_t end) {
 static void from_f32_range(void *ctx, int64_t begin, int64_t end) {
     const conversion *j = ctx;
     switch (j->dtype) {
-    case F32:
+    case K_F32:
         CONVERT(float, float, );
         break;
-    case BF16:
+    case K_BF16:
         CONVERT(float, uint16_t, f32_to_bf16);
         break;
-    case U8:
+    case K_U8:
         CONVERT(float, uint8_t, f32_to_u8);
         break;
-    case I32:
+    case K_I32:
         CONVERT(float, int32_t, f32_to_i32);
         break;
     }
 }
 
-static void to_f32(int64_t n, int dtype, const void *x, float *y) {
+static void to_f32(int64_t n, k_dtype dtype, const void *x, float *y) {
     conversion j = {dtype, x, y};
     k_parallel(n, GRAIN, to_f32_range, &j);
 }
 
-static void from_f32(int64_t n, int dtype, const float *x, void *y) {
+static void from_f32(int64_t n, k_dtype dtype, const float *x, void *y) {
     conversion j = {dtype, x, y};
     k_parallel(n, GRAIN, from_f32_range, &j);
 }

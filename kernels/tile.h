@@ -196,7 +196,8 @@ INLINE void transpose(vec x[LANES]) {
 }
 
 /* to[p * TILE_COLS + j] = from[p + j * js] for p < k and j < LANES; rows j >= cols are 0. */
-static inline void pack_turned(float *to, const float *from, int64_t k, int64_t cols, int64_t js) {
+static inline void pack_transposed(float *to, const float *from, int64_t k, int64_t cols,
+                                   int64_t js) {
     for (int64_t p = 0; p < k; p += LANES) {
         int64_t n = k_min(k - p, LANES);
         vec x[LANES];
@@ -217,8 +218,8 @@ static inline void pack_panels(float *to, const float *from, int64_t k, int64_t 
                                int64_t js) {
     if (js != 1) {
         for (int64_t j = 0; j < round_up(cols, TILE_COLS); j += LANES)
-            pack_turned(to + j / TILE_COLS * TILE_COLS * k + j % TILE_COLS, from + j * js, k,
-                        cols - j, js);
+            pack_transposed(to + j / TILE_COLS * TILE_COLS * k + j % TILE_COLS, from + j * js, k,
+                            cols - j, js);
         return;
     }
     for (int64_t p = 0; p < k; p++, from += ks, to += TILE_COLS)

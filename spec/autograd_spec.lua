@@ -202,6 +202,51 @@ describe("an op written in Lua", function()
     assert.same({ 12 }, values(x.grad))
   end)
 
+  it("gives each leaf a gradient of its own, whatever its backward answers", function()
+    local a, b, c = leaf { 1, 2 }, leaf { 3, 4 }, leaf { 5, 6 }
+    local answer
+    local op = nn.op {
+      forward = function(_, x, y, z) return x + y + z end,
+      backward = function(_, dy)
+        answer = dy * 1
+        return answer, answer, c
+      end,
+    }
+    op(a, b, c):sum():backward()
+    cnn.no_grad(function()
+      a.grad:fill(0)
+      c.grad:fill(7)
+    end)
+    assert.same({ 1, 1 }, values(b.grad))
+    assert.same({ 1, 1 }, values(answer))
+    assert.same({ 5, 6 }, values(c:detach()))
+  end)
+
+  it("may answer a parameter, which stays on its device in a pass over shapes", function()
+    local w = leaf { 1, 2 }
+    local op = nn.op { forward = function() return w end, backward = function(_, dy) return dy end }
+    assert.equal("meta", op(cnn.zeros({ 2 }, { device = "meta" })).device)
+    assert.equal("cpu", w.device)
+    assert.same({ 1, 2 }, values(w:detach()))
+  end)
+
+  it("lets go of the graph when its backward fails", function()
+    local op = nn.op {
+      forward = function(_, x) return x * 1 end, backward = function() error "no" end,
+    }
+    collectgarbage()
+    local before = tonumber(engine.C.cnn_bytes_alive())
+    local function run()
+      local x = cnn.rand(2 ^ 20)
+      x.requires_grad = true
+      op(x:exp():exp()):exp():sum():backward()
+    end
+    assert.is_false(pcall(run))
+    collectgarbage()
+    collectgarbage()
+    assert.is_true(tonumber(engine.C.cnn_bytes_alive()) - before < 2 ^ 20)
+  end)
+
   it("gives its record back", function()
     local alive = setmetatable({}, { __mode = "k" })
     local op = nn.op {
@@ -305,6 +350,21 @@ describe("a recorded step", function()
     local got = cnn.step(function() return cnn.no_grad(chain) end)
     assert.is_true(tonumber(engine.C.cnn_bytes_peak()) - before < 2 * 2 ^ 22)
     assert.equal(0, (got - expected):abs():max():item())
+  end)
+
+  it("takes no memory for what it fills before that is its turn", function()
+    engine.C.cnn_reset_peak()
+    local before = tonumber(engine.C.cnn_bytes_alive())
+    cnn.step(function()
+      local sum = cnn.zeros(1)
+      for i = 1, 20 do
+        local x = cnn.zeros(2 ^ 18) -- 1 MiB
+        x:fill(i)
+        sum = sum + x:sum()
+      end
+      return sum
+    end)
+    assert.is_true(tonumber(engine.C.cnn_bytes_peak()) - before < 3 * 2 ^ 20)
   end)
 
   it("keeps a value that a handle, a view or a gradient still needs", function()

@@ -238,6 +238,10 @@ describe("the ops' shape rules:", function()
       function(z) return z(1, 4, 5, 5):conv2d(z(3, 2, 3, 3), nil, 1, 1, 0, 0, 1, 1, 2) end },
     { "conv2d, stride 0", "stride",
       function(z) return z(1, 3, 5, 5):conv2d(z(2, 3, 3, 3), nil, 0, 1, 0, 0, 1, 1, 1) end },
+    { "conv2d, padding", "smaller padding", function(z)
+      return z(1, 1, 2, 2):conv2d(z(1, 1, 2, 2), nil, 1, 1, 2 ^ 30 - 1, 2 ^ 30 - 1, 2 ^ 31 - 1,
+        2 ^ 31 - 1, 1)
+    end },
     { "max_pool2d, too small", "at least 3x3",
       function(z) return z(1, 3, 2, 2):max_pool2d(3, 3, 2, 2, 0, 0) end },
     { "avg_pool2d, not a picture", "3x2",
@@ -247,6 +251,16 @@ describe("the ops' shape rules:", function()
       function(z) return z(2, 3):batch_norm(z(4), nil, nil, nil, 1, 0.1, 1e-5) end },
     { "batch_norm, one value", "more than 1 value",
       function(z) return z(1, 3):batch_norm(nil, nil, nil, nil, 1, 0.1, 1e-5) end },
+    { "batch_norm, running mean expanded", "expanded view", function(z)
+      local mean = z(1):expand(3)
+      return cnn.zeros(2, 3):batch_norm(nil, nil, mean, z(3), 1, 0.1, 1e-5)
+    end, cpu = true },
+    { "batch_norm, running mean learned", "require no gradient", function(z)
+      local mean = z(3)
+      mean.requires_grad = true
+      return z(2, 3):batch_norm(nil, nil, mean, z(3), 1, 0.1, 1e-5)
+    end },
+    { "argmax, too many", "at most 16777216", function(z) return z(2 ^ 24 + 1):argmax(1) end },
     { "layer_norm", { "4", "3" }, function(z) return z(2, 3):layer_norm(1, z(4), nil, 1e-5) end },
     { "group_norm", "groups", function(z) return z(2, 3, 2, 2):group_norm(2, nil, nil, 1e-5) end },
     { "dropout", "p from 0", function(z) return z(2):dropout(1.5) end },
@@ -258,6 +272,7 @@ describe("the ops' shape rules:", function()
     local what, patterns, f = unpack(row)
     it(what, function()
       local on_cpu = expect(patterns, f, cnn.zeros)
+      if row.cpu then return end
       local on_meta = expect(patterns, f, t)
       assert.equal(on_cpu, on_meta)
     end)
@@ -280,6 +295,25 @@ describe("the ops' shape rules:", function()
 
   it("tensors of two devices do not mix", function()
     pending "needs a GPU: an op with one tensor on cpu and one on cuda:0"
+  end)
+end)
+
+describe("corners of a tensor's values", function()
+  it("NaN becomes 0 as a whole number, filled in or cast", function()
+    assert.same({ 0 }, values(cnn.full({ 1 }, 0 / 0, { dtype = "i32" })))
+    assert.same({ 0 }, values(cnn.full({ 1 }, 0 / 0):to "i32"))
+  end)
+
+  it("an empty view is contiguous", function()
+    assert.is_true(cnn.zeros(0, 6):view(0, 2, 3):is_contiguous())
+  end)
+
+  it("a cast to whole numbers ends the graph, one to bf16 does not", function()
+    local x = cnn.tensor { 1.25, -3 }
+    x.requires_grad = true
+    assert.is_false(x:to("i32").requires_grad)
+    assert.is_false(x:to("u8").requires_grad)
+    assert.is_true(x:to("bf16").requires_grad)
   end)
 end)
 

@@ -80,6 +80,12 @@ local function hand_in(call, ...)
   end
 end
 
+-- The engine waits for the gradient of an op written in Lua.
+local function answer(call)
+  local dy = wrap(C.cnn_backward_dy())
+  hand_in(call, autograd.no_grad(call.op.backward, call.ctx, dy))
+end
+
 local function forget_dropped()
   local number = C.cnn_custom_dropped()
   while number ~= 0 do
@@ -94,9 +100,11 @@ local function backward(x, seed)
   end
   local number = C.cnn_backward(x, seed)
   while number > 0 do
-    local call = calls[number]
-    local dy = wrap(C.cnn_backward_dy())
-    hand_in(call, autograd.no_grad(call.op.backward, call.ctx, dy))
+    local ok, why = pcall(answer, calls[number])
+    if not ok then
+      C.cnn_backward_abandon()
+      error(why, 0)
+    end
     number = C.cnn_backward_resume()
   end
   if number < 0 then fail() end
