@@ -149,7 +149,7 @@ typedef struct {
                              void *scratch))                                                       \
     X(conv_weight_grad, void, (const k_conv *s, const float *x, const float *dy, float *dw,        \
                                void *scratch))                                                     \
-    X(conv_scratch, int64_t, (const k_conv *s, k_direction direction))                               \
+    X(conv_scratch, int64_t, (const k_conv *s, k_direction direction))                             \
     /* pooling: `index` gets the winning tap (ky * kw + kx) of each output, for the gradient */    \
     X(max_pool, void, (const k_pool *s, const float *x, float *y, uint8_t *index))                 \
     X(max_pool_grad, void, (const k_pool *s, const float *dy, const uint8_t *index, float *dx))    \
@@ -157,7 +157,7 @@ typedef struct {
     X(avg_pool_grad, void, (const k_pool *s, const float *dy, float *dx))                          \
     /* normalization; mean, rstd: one a channel (batch) or one a sample and group (group) */       \
     X(batch_stats, void, (const k_norm *s, const float *x, float *mean, float *var))               \
-    /* y may be x; dx may be x or dy, where the rows have the same stride */                         \
+    /* y may be x; dx may be x or dy, where the rows have the same stride */                       \
     X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
                          const float *gamma, const float *beta, float *y))                         \
     X(batch_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
@@ -188,8 +188,8 @@ typedef struct {
                            const float *x, const int32_t *index, float *y))                        \
     X(index_add, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,                 \
                         const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
-    X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                               \
-    X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */     \
+    X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                           \
+    X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */ \
     /* optimizers, one parameter: p in place. All arrays are dense and share one layout. */        \
     X(sgd, void, (int64_t n, float *p, const float *g, float *velocity, float lr, float momentum,  \
                   float weight_decay, int nesterov, int first))                                    \
