@@ -12,6 +12,7 @@ local argument = require "cnn.argument"
 local bind = require "cnn.bind"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
+local sizes_buffer = require "cnn.sizes".buffer
 
 local C, wrap = engine.C, handle.wrap
 
@@ -32,14 +33,6 @@ end
 local function is_options(value)
   return type(value) == "table" and getmetatable(value) == nil and value[1] == nil
     and next(value) ~= nil
-end
-
-local function sizes_buffer(who, sizes)
-  local buffer = ffi.new("int64_t[?]", math.max(1, #sizes))
-  for i = 1, #sizes do
-    buffer[i - 1] = argument.whole(who, "size " .. i, sizes[i], 0)
-  end
-  return buffer, #sizes
 end
 
 -- (buffer, n, options) of (2, 3, options), ({ 2, 3 }, options) or (options).

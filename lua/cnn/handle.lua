@@ -42,6 +42,11 @@ function handle.wrap(p)
   return x
 end
 
+-- What nobody will ask for again, without waiting for the collector.
+function handle.give_back(...)
+  for i = 1, select("#", ...) do release(gc((select(i, ...)), nil)) end
+end
+
 function handle.is_tensor(x)
   return istype(tensor_type, x)
 end

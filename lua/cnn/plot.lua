@@ -5,9 +5,11 @@
 -- picture's sake. Surprising: gnuplot reads a file, not a pipe, so that its early end cannot kill
 -- the run by SIGPIPE; and it writes beside the picture, which is then renamed.
 
+local files = require "cnn.files"
+
 local plot = {}
 
--- matplotlib's first colours, which are the book's; dash types of train loss, train and test acc
+-- The book's lines of train loss, train acc and test acc: matplotlib's first colour, "m--", "g-.".
 local styles = {
   solid = "lc rgb '#1f77b4' dt 1",
   dashed = "lc rgb '#bf00bf' dt 2",
@@ -46,10 +48,6 @@ local function script(picture, series, options)
   return table.concat(lines, "\n") .. "\n"
 end
 
-local function shell(text)
-  return "'" .. text:gsub("'", [['\'']]) .. "'"
-end
-
 -- gnuplot has no names for exit codes; 127 is the shell's for a command that is not there.
 local function run(command)
   local status = os.execute(command)
@@ -67,7 +65,7 @@ function plot.curves(picture, series, options)
   if not f then return nil, why end
   f:write(script(fresh, drawn, options))
   f:close()
-  local ok, missing = run("gnuplot " .. shell(commands) .. " >/dev/null 2>&1 </dev/null")
+  local ok, missing = run("gnuplot " .. files.shell(commands) .. " >/dev/null 2>&1 </dev/null")
   os.remove(commands)
   if ok then ok, why = os.rename(fresh, picture) end
   if ok then return true end
