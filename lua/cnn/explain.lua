@@ -12,7 +12,7 @@ local autograd = require "cnn.autograd"
 local calls = require "cnn.calls"
 local create = require "cnn.create"
 local handle = require "cnn.handle"
-local module = require "cnn.module"
+local members = require "cnn.members"
 local text = require "cnn.text"
 
 local LARGEST = 1024 -- pixels a side, of the inputs that are tried
@@ -24,7 +24,7 @@ local stack, input, previous, earlier = calls.stack, calls.input, calls.previous
 -- The name of `child` in `parent`, dotted where it sits deeper; nil when it is not there.
 local function name_in(parent, child)
   local found
-  module.walk(parent, function(name, value)
+  members.walk(parent, function(name, value)
     if value == child then found = found or name end
   end)
   return found
@@ -33,9 +33,9 @@ end
 -- net[5].conv1: from the root of the tree that the outermost call belongs to.
 local function path_of(target, depth)
   local root, seen = stack[1] or target, {}
-  while module.parent(root) and not seen[root] do -- a module may hold itself
+  while members.parent(root) and not seen[root] do -- a module may hold itself
     seen[root] = true
-    root = module.parent(root)
+    root = members.parent(root)
   end
   if root == target then return nil end
   local path, node = "net", root
@@ -146,5 +146,5 @@ return function(message, place)
   local layer = stack[d]
   if rawget(getmetatable(layer), "library") then message = strip(message) end
   local line = label(layer, d) .. ": " .. message .. origin(d, message)
-  return line .. remedy(message), place or module.state(layer).place
+  return line .. remedy(message), place or members.state(layer).place
 end

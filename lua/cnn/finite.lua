@@ -2,11 +2,14 @@
 --
 -- finite.explain(net, x, forward) says in a few words which parameter, input or layer is the first
 -- with a value that is not finite. It runs the net once more, one layer after the other, so it
--- wants the weights from before the step. Surprising: a value is tested by multiplying by zero,
+-- wants the weights from before the step. finite.refuse(net, what) ends what cannot go on with such
+-- an output. Surprising: a value is tested by multiplying by zero,
 -- which leaves infinities and NaN as NaN and needs no op of its own.
 
 local cnn = require "cnn"
 local calls = require "cnn.calls"
+local fail = require "cnn.fail"
+local text = require "cnn.text"
 
 local finite = {}
 
@@ -30,20 +33,30 @@ local function first_layer(net, forward)
   for path, module in net:named_modules() do paths[module] = path end
   local function leave(module, _, y)
     if not found and cnn.is_tensor(y) and not finite.is_finite(y) then
-      local path = paths[module] and ("." .. paths[module]):gsub("%.(%d+)", "[%1]") or ""
-      found = ("net%s %s"):format(path == "." and "" or path, module:describe())
+      found = text.path("net", paths[module] or "") .. " " .. module:describe()
     end
   end
   calls.observe({ enter = function() end, leave = leave }, forward)
   return found
 end
 
-function finite.explain(net, x, forward)
-  if not finite.is_finite(x) then return "the images themselves are not finite" end
+-- What is said of the first parameter or buffer that is not finite, or nil.
+local function first_weight(net)
   local name = finite.first(net:named_parameters())
   if name then return "the parameter " .. name .. " is not finite" end
   name = finite.first(net:named_buffers())
-  if name then return "the buffer " .. name .. " is not finite" end
+  return name and "the buffer " .. name .. " is not finite"
+end
+
+function finite.refuse(net, what)
+  local why = first_weight(net)
+  fail.run("the net's output for %s is not finite%s", what, why and ": " .. why or "")
+end
+
+function finite.explain(net, x, forward)
+  if not finite.is_finite(x) then return "the images themselves are not finite" end
+  local weight = first_weight(net)
+  if weight then return weight end
   local layer = first_layer(net, forward)
   if layer then return "first in the output of " .. layer end
   return "every layer's output is finite, the loss of them is not"
