@@ -97,6 +97,67 @@ describe("a module", function()
     assert.is_false(m.seen.requires_grad)
   end)
 
+  -- A module whose field `blocks` is given by fill(self).
+  local function holder(fill)
+    local Holder = nn.module "Holder"
+    Holder.init = fill
+    return Holder()
+  end
+
+  it("finds what is in tables, to any depth, in an order of their own", function()
+    local function layer() return nn.Linear(1, 1, { bias = false }) end
+    local m = holder(function(self)
+      self.blocks = { second = layer(), first = layer(), { layer(), { deep = layer() } }, layer() }
+      self.blocks.itself = self.blocks
+      self.blocks.again = self.blocks[1]
+      self.late = false
+      self.late = { layer(), scale = nn.Parameter(cnn.ones(1)) }
+      self.filled = {}
+      for i = 1, 2 do self.filled[i] = layer() end
+    end)
+    assert.same({
+      "blocks.1.1.weight", "blocks.1.2.deep.weight", "blocks.2.weight", "blocks.first.weight",
+      "blocks.second.weight", "filled.1.weight", "filled.2.weight", "late.1.weight", "late.scale",
+    }, names_of(m:named_parameters()))
+    m:eval()
+    assert.is_false(m.blocks.first.training or m.blocks[1][2].deep.training)
+    m:to "meta"
+    assert.equal("meta", m.blocks[1][2].deep.weight.device)
+    assert.equal("meta", m.late.scale.device)
+    assert.truthy(tostring(m):find("blocks.first: Linear", 1, true))
+  end)
+
+  it("takes tables of data as they are", function()
+    local list = {}
+    for i = 1, 2e5 do list = { value = i, next = list } end
+    local m = holder(function(self) self.data, self.layer = { list, 7, "x" }, nn.Linear(1, 1) end)
+    assert.same({ "layer.weight", "layer.bias" }, names_of(m:named_parameters()))
+    assert.equal(7, m.data[2])
+  end)
+
+  it("names a layer that is in a table, also when it is called alone", function()
+    local m = holder(function(self)
+      self.blocks = {}
+      self.blocks.first = nn.Linear(3, 3)
+    end)
+    expect("net.blocks.first Linear%(3, 3%): expected 3 features, got 2",
+      function() m.blocks.first(cnn.ones(1, 2)):item() end)
+  end)
+
+  it("keeps shared what is shared when it moves", function()
+    local a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    b.weight = a.weight
+    a:buffer("seen", cnn.zeros(1))
+    b.blocks = { tied = a.weight }
+    a.weight.requires_grad = false
+    local net = nn.Sequential(a, b):to "meta"
+    assert.equal("meta", a.weight.device)
+    assert.is_true(rawequal(a.weight, b.weight) and rawequal(a.weight, b.blocks.tied))
+    assert.equal(3, #net:parameters())
+    assert.is_false(a.weight.requires_grad)
+    assert.is_true(a.bias.requires_grad)
+  end)
+
   it("counts and names once what is shared", function()
     local layer = nn.Linear(4, 4)
     local net = nn.Sequential(layer, nn.ReLU(), layer)
@@ -160,6 +221,45 @@ describe("nn.Sequential", function()
     expect("expected a layer", net.add, net, 7)
   end)
 
+  it("moves names with their layers", function()
+    local stem, body, head = nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)
+    local net = nn.Sequential():add("stem", stem):add(body):add("head", head)
+    local parent = require("cnn.members").parent
+    assert.equal(stem, net:remove(1))
+    assert.is_nil(net.stem or parent(stem))
+    assert.equal(head, net.head)
+    assert.same({ "head.weight", "head.bias" }, names_of(net:named_parameters()))
+    assert.equal(net, net:insert(1, "stem", stem))
+    assert.equal(stem, net:insert(2, nn.Identity()).stem)
+    assert.equal(head, net[4])
+    assert.same({ "stem.weight", "stem.bias", "head.weight", "head.bias" },
+      names_of(net:named_parameters()))
+    assert.equal(head, net:remove "head")
+    assert.equal(body, net:remove())
+    assert.equal(2, #net)
+    assert.equal("3x2", tostring(net(cnn.ones(3, 2)):shape()))
+    expect("i: expected 1 to 2, got 3", net.remove, net, 3)
+    expect("i: .*the string 'head'", net.remove, net, "head")
+    expect("i: expected 1 to 3, got 4", net.insert, net, 4, body)
+    expect("has a 'stem' already", net.insert, net, 1, "stem", body)
+  end)
+
+  it("has no holes", function()
+    local net = nn.Sequential(nn.ReLU(), nn.Tanh())
+    expect({ "net%[5%]", "1 to 3", "net:add" }, function() net[5] = nn.ReLU() end)
+    expect("net%[0%]", function() net[0] = nn.ReLU() end)
+    expect("net%[3%]: expected a layer, got 7", function() net[3] = 7 end)
+    net[3] = nn.ReLU()
+    assert.equal(3, #net)
+    net[2] = nil
+    expect("layer 2 is missing", function() net(cnn.ones(1)):item() end)
+    net[1] = nil
+    expect("layer 1 is missing", function() net(cnn.ones(1)):item() end)
+    expect("the key 'conv'", function() nn.Sequential { conv = nn.ReLU(), nn.ReLU() } end)
+    expect("argument 2: expected a layer, got nil",
+      function() nn.Sequential { nn.ReLU(), nil, nn.ReLU() } end)
+  end)
+
   it("can have a layer replaced", function()
     local net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     net[1] = nn.Linear(2, 5)
@@ -195,6 +295,10 @@ describe("the layer", function()
     { "SiLU", nn.SiLU(), { 2, 3 }, "2x3" },
     { "LeakyReLU", nn.LeakyReLU(0.2), { 2, 3 }, "2x3" },
     { "Softmax", nn.Softmax(), { 2, 3 }, "2x3" },
+    { "Dropout, by name", nn.Dropout { p = 0.5 }, { 2, 3 }, "2x3" },
+    { "Flatten, by name", nn.Flatten { start_dim = 3 }, { 2, 3, 4, 5 }, "2x3x20" },
+    { "LeakyReLU, by name", nn.LeakyReLU { negative_slope = 0.2 }, { 2, 3 }, "2x3" },
+    { "Softmax, by name", nn.Softmax { dim = 1 }, { 2, 3 }, "2x3" },
     { "Identity", nn.Identity(), { 2, 3 }, "2x3" },
   }
   for _, row in ipairs(layers) do
@@ -244,6 +348,19 @@ describe("the layer", function()
     { function() nn.BatchNorm2d(3, { momentum = 2 }) end, "momentum" },
     { function() nn.GroupNorm(2, 3) end, "divisor" },
     { function() nn.ReLU { inplace = true } end, "inplace" },
+    { function() nn.Dropout(0.5, { inplace = true }) end, "nn.Dropout.*inplace" },
+    { function() nn.Flatten(2, { end_dim = 3 }) end, "nn.Flatten.*end_dim" },
+    { function() nn.AdaptiveAvgPool2d(1, { foo = 1 }) end, "nn.AdaptiveAvgPool2d.*foo" },
+    { function() nn.LeakyReLU(0.1, { inplace = true }) end, "nn.LeakyReLU.*inplace" },
+    { function() nn.Softmax(2, { dim = 1 }) end, "nn.Softmax.*dim" },
+    { function() nn.LogSoftmax(2, { dim = 1 }) end, "nn.LogSoftmax.*dim" },
+    { function() nn.Dropout { q = 0.5 } end, "nn.Dropout: unknown option 'q' %(known: p" },
+    { function() nn.op { forward = print, backward = print, back = 1 } end, "nn.op.*'back'" },
+    { function() nn.Identity { 1 } end, "nn.Identity" },
+    { function() nn.init.normal(cnn.ones(2), 0, 1, { a = 1 }) end, "nn.init.normal.*'a'" },
+    { function() nn.init.xavier_uniform(cnn.ones(2, 2), { gain = 2 }) end, "gain" },
+    { function() nn.Parameter(cnn.ones(1), { grad = false }) end, "known: requires_grad" },
+    { function() nn.module("Named", {}) end, "base: expected a class" },
     { function() nn.Parameter(3) end, "nn.Parameter" },
     { function() nn.module() end, "nn.module" },
     { function() cnn.optim.SGD({}, { lr = 1 }) end, "params" },
@@ -303,6 +420,30 @@ return (Block()(cnn.zeros(1, 3, 5, 5)))]]
     local message = errors.message(run)
     assert.truthy(message:find("^models/mine.lua:6: Block"), message)
     assert.truthy(message:find("1x1x5x5", 1, true), message)
+  end)
+
+  it("in a tail call, which leaves no trace of its function, has that function's line", function()
+    local run = script [[
+local Flat = nn.module "Flat"
+function Flat:forward(x)
+  local y = x * 2
+  return y:view(7, 7)
+end
+local Either = nn.module "Either"
+function Either:init() self.conv = nn.Conv2d(3, 4, 3) end
+function Either:forward(x)
+  if x:dim() ~= 4 then
+    return x:view(1, 3, 2, 2)
+  end
+  return self.conv(x)
+end
+local class, x = ...
+local y = nn.Sequential(class == "Flat" and Flat() or Either())(x)
+return y]]
+    local message = errors.message(run, "Flat", cnn.ones(1, 3))
+    assert.truthy(message:find("^models/mine.lua:6: net%[1%] Flat%(%): view: "), message)
+    message = errors.message(run, "Either", cnn.ones(1, 2, 5, 5))
+    assert.truthy(message:find("^models/mine.lua:10: net%[1%].conv Conv2d"), message)
   end)
 
   it("of an input that is too small says which size would do", function()

@@ -14,6 +14,7 @@
 
 local ffi = require "ffi"
 local engine = require "cnn.ffi"
+local argument = require "cnn.argument"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
 local tensor = require "cnn.tensor"
@@ -158,6 +159,7 @@ function autograd.op(definition)
   if type(definition) ~= "table" then
     err.raise("nn.op: expected a table { name, forward, backward }, got " .. err.got(definition))
   end
+  argument.options("nn.op", definition, { "name", "forward", "backward" })
   for _, key in ipairs { "forward", "backward" } do
     if type(definition[key]) ~= "function" then
       err.raise(("nn.op: %s: expected a function, got %s"):format(key, err.got(definition[key])))

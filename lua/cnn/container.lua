@@ -2,27 +2,54 @@
 --
 --   local net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
 --   net:add(layer)   net:add("b1", block)   net[2]   net.b1   #net   net[2] = other
+--   net:insert(1, layer)   net:insert(1, "stem", layer)   net:remove(1)   net:remove "stem"
 --
--- Surprising: a layer with a name of its own still sits at its number; the name is what it is
--- saved, printed and found under.
+-- Layers sit at 1, 2, ... without holes. Surprising: a layer with a name of its own still sits at
+-- its number; the name is what it is saved, printed and found under. net:insert and net:remove move
+-- names with their layers; Lua's table.insert and table.remove know of none.
 
+local argument = require "cnn.argument"
 local calls = require "cnn.calls"
 local err = require "cnn.error"
+local members = require "cnn.members"
 local module = require "cnn.module"
 
 local Sequential = module.class "Sequential"
 Sequential.library = true
 
-local is_module = module.is_module
+local is_module = members.is_module
 local earlier, previous = calls.earlier, calls.previous
 
 local function check_child(who, value)
   if is_module(value) then return value end
-  if module.is_class(value) then
+  if members.is_class(value) then
     err.raise(("%s: expected a layer, got the class %s: write nn.%s(...)")
       :format(who, value.kind, value.kind))
   end
   err.raise(("%s: expected a layer, got %s"):format(who, err.got(value)))
+end
+
+-- net[3] = layer where there is no net[3] yet.
+function Sequential:__newindex(key, value)
+  if type(key) == "number" then
+    local n = #self
+    if key ~= n + 1 then
+      err.raise(("net[%s] = layer: expected 1 to %d, for the net has %d layers and no holes; " ..
+        "net:add(layer) appends"):format(tostring(key), n + 1, n))
+    end
+    check_child(("net[%d]"):format(key), value)
+  end
+  members.assign(self, key, value)
+end
+
+-- nn.Sequential { a, b }: nothing in the list but layers.
+local function check_list(list)
+  for key in pairs(list) do
+    if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then
+      err.raise(("nn.Sequential: expected a list of layers, got the key '%s' " ..
+        "(net:add('%s', layer) gives a layer a name)"):format(tostring(key), tostring(key)))
+    end
+  end
 end
 
 -- The layers, as arguments or as one list.
@@ -30,38 +57,93 @@ function Sequential:init(...)
   local list, n = { ... }, select("#", ...)
   if n == 1 and type(list[1]) == "table" and getmetatable(list[1]) == nil then
     list = list[1]
-    n = #list
+    check_list(list)
+    n = table.maxn(list)
   end
   for i = 1, n do self[i] = check_child("nn.Sequential: argument " .. i, list[i]) end
 end
 
--- net:add(layer), net:add("name", layer).
-function Sequential:add(name, child)
+local function check_name(self, who, name)
+  if type(name) ~= "string" or name:find("[.%s]") or name == "" or tonumber(name) then
+    err.raise(("%s: name: expected a word, got %s"):format(who, err.got(name)))
+  end
+  if members.state(self).slots[name] or self[name] ~= nil then
+    err.raise(("%s: the net has a '%s' already"):format(who, name))
+  end
+end
+
+-- Names of the layers from number `first` on go with their layers to a number `by` higher.
+local function shift_names(self, first, by)
+  local state = members.state(self)
+  local names, slots = {}, {}
+  for i, name in pairs(state.names) do
+    local now = i >= first and i + by or i
+    names[now], slots[name] = name, now
+  end
+  state.names, state.slots = names, slots
+end
+
+local function insert(self, who, i, name, child)
   if child == nil then name, child = nil, name end
-  check_child("net:add", child)
-  local i = #self + 1
+  check_child(who, child)
+  if name ~= nil then check_name(self, who, name) end
+  for at = #self, i, -1 do self[at + 1] = self[at] end
+  self[i] = child
+  shift_names(self, i, 1)
   if name ~= nil then
-    local state = module.state(self)
-    if type(name) ~= "string" or name:find("[.%s]") or name == "" or tonumber(name) then
-      err.raise("net:add(name, layer): name: expected a word, got " .. err.got(name))
-    end
-    if state.slots[name] or self[name] ~= nil then
-      err.raise(("net:add('%s', layer): the net has a '%s' already"):format(name, name))
-    end
+    local state = members.state(self)
     state.names[i], state.slots[name] = name, i
   end
-  self[i] = child
   return self
+end
+
+-- net:add(layer), net:add("name", layer).
+function Sequential:add(name, child) return insert(self, "net:add", #self + 1, name, child) end
+
+local function check_number(who, i, last)
+  if argument.whole(who, "i", i, 1) > last then
+    err.raise(("%s: i: expected 1 to %d, got %d"):format(who, last, i))
+  end
+end
+
+-- net:insert(i, layer), net:insert(i, "name", layer); the layer that was there comes behind it.
+function Sequential:insert(i, name, child)
+  check_number("net:insert(i, layer)", i, #self + 1)
+  return insert(self, "net:insert", i, name, child)
+end
+
+-- net:remove(i), net:remove "name"; without either the last one. Returns the layer.
+function Sequential:remove(i)
+  local n, state = #self, members.state(self)
+  if i == nil then i = n end
+  i = state.slots[i] or i
+  check_number("net:remove(i)", i, n)
+  local child, name = self[i], state.names[i]
+  if name then state.names[i], state.slots[name] = nil, nil end
+  for at = i, n do rawset(self, at, self[at + 1]) end
+  shift_names(self, i + 1, -1)
+  members.release(self, child)
+  return child
 end
 
 function Sequential:extra() return "" end -- luacheck: ignore 212
 
 function Sequential:describe() return self.kind end
 
+-- `net[2] = nil` is a plain assignment that nobody sees.
+local function refuse_hole(i)
+  err.raise(("layer %d is missing: net:remove(%d) takes a layer out and leaves no hole")
+    :format(i, i))
+end
+
 function Sequential:forward(x)
-  local d = calls.depth
-  for i = 1, #self do
+  local d, n = calls.depth, #self
+  for _, key in ipairs(members.state(self).order) do
+    if type(key) == "number" and key > n and rawget(self, key) ~= nil then refuse_hole(n + 1) end
+  end
+  for i = 1, n do
     local layer = self[i]
+    if layer == nil then refuse_hole(i) end
     if not is_module(layer) then check_child("layer " .. i, layer) end
     local y = layer(x)
     previous[d], earlier[d] = layer, x

@@ -2,6 +2,7 @@
 
 local argument = require "cnn.argument"
 local bind = require "cnn.bind"
+local err = require "cnn.error"
 local module = require "cnn.module"
 local layers = require "cnn.layers"
 local tensor = require "cnn.tensor"
@@ -11,6 +12,21 @@ local ops, settings, pair_text = bind.ops, layers.settings, layers.pair_text
 local functions = {}
 
 local function layer(name) return module.layer(functions, name) end
+
+-- An option that may also come first without its name: nn.Dropout(0.3), nn.Dropout { p = 0.3 }.
+local function value_of(self, name, value, options, default)
+  if type(value) == "table" then value, options = nil, value end
+  options = argument.options("nn." .. self.kind, options, { name })
+  if value ~= nil and options[name] ~= nil then
+    err.raise(("nn.%s: %s is given twice"):format(self.kind, name))
+  end
+  if value == nil then value = options[name] end
+  if value == nil then return default end
+  return value
+end
+
+-- For layers that have none: PyTorch's inplace = true and the like are not passed over in silence.
+local function no_options(self, options) argument.options("nn." .. self.kind, options, {}) end
 
 -- -------------------------------------------------------------------------------- pooling
 
@@ -45,7 +61,8 @@ pool("AvgPool2d", ops.avg_pool2d)
 local AdaptiveAvgPool2d = layer "AdaptiveAvgPool2d"
 
 -- nn.AdaptiveAvgPool2d(size): the output is size x size, or {h, w}.
-function AdaptiveAvgPool2d:init(size)
+function AdaptiveAvgPool2d:init(size, options)
+  no_options(self, options)
   self.oh, self.ow = argument.pair("nn.AdaptiveAvgPool2d", "size", size, 1)
 end
 
@@ -59,35 +76,41 @@ for name, op in pairs {
   ReLU = ops.relu, GELU = ops.gelu, SiLU = ops.silu, Sigmoid = ops.sigmoid, Tanh = ops.tanh,
 } do
   local Activation = layer(name)
-  function Activation:init(options) argument.options("nn." .. self.kind, options, {}) end
+  Activation.init = no_options
   function Activation:extra() return "" end -- luacheck: ignore 212
   function Activation:forward(x) return op(x) end -- luacheck: ignore 212
 end
 
 local LeakyReLU = layer "LeakyReLU"
 
--- nn.LeakyReLU(slope = 0.01)
-function LeakyReLU:init(slope)
-  self.slope = argument.number("nn.LeakyReLU", "slope", slope or 0.01)
+-- nn.LeakyReLU { negative_slope = 0.01 }
+function LeakyReLU:init(slope, options)
+  slope = value_of(self, "negative_slope", slope, options, 0.01)
+  self.slope = argument.number("nn.LeakyReLU", "negative_slope", slope)
 end
 
 function LeakyReLU:extra() return tostring(self.slope) end
 
 function LeakyReLU:forward(x) return ops.leaky_relu(x, self.slope) end
 
--- nn.Softmax(axis = 2), nn.LogSoftmax(axis = 2)
+-- nn.Softmax { dim = 2 }, nn.LogSoftmax { dim = 2 }: over that axis
 for name, op in pairs { Softmax = ops.softmax, LogSoftmax = ops.log_softmax } do
   local Softmax = layer(name)
-  function Softmax:init(axis) self.axis = argument.whole("nn." .. name, "axis", axis or 2, -8) end
+
+  function Softmax:init(axis, options)
+    axis = value_of(self, "dim", axis, options, 2)
+    self.axis = argument.whole("nn." .. name, "dim", axis, -8)
+  end
+
   function Softmax:extra() return tostring(self.axis) end
   function Softmax:forward(x) return op(x, self.axis) end
 end
 
 local Dropout = layer "Dropout"
 
--- nn.Dropout(p = 0.5): in training, each value is 0 with probability p.
-function Dropout:init(p)
-  self.p = argument.number("nn.Dropout", "p", p or 0.5, 0, 1)
+-- nn.Dropout { p = 0.5 }: in training, each value is 0 with probability p.
+function Dropout:init(p, options)
+  self.p = argument.number("nn.Dropout", "p", value_of(self, "p", p, options, 0.5), 0, 1)
 end
 
 function Dropout:extra() return tostring(self.p) end
@@ -101,9 +124,10 @@ end
 
 local Flatten = layer "Flatten"
 
--- nn.Flatten(first = 2): the axes from `first` on become one.
-function Flatten:init(first)
-  self.first = argument.whole("nn.Flatten", "first", first or 2, 1)
+-- nn.Flatten { start_dim = 2 }: the axes from that one on become one.
+function Flatten:init(first, options)
+  first = value_of(self, "start_dim", first, options, 2)
+  self.first = argument.whole("nn.Flatten", "start_dim", first, 1)
 end
 
 function Flatten:extra() return self.first == 2 and "" or tostring(self.first) end
@@ -114,6 +138,8 @@ function Flatten:forward(x) return flatten(x, self.first) end
 
 local Identity = layer "Identity"
 
+Identity.init = no_options
+
 function Identity:extra() return "" end -- luacheck: ignore 212
 
 function Identity:forward(x) return x end -- luacheck: ignore 212
@@ -123,7 +149,7 @@ function Identity:forward(x) return x end -- luacheck: ignore 212
 -- loss(scores, labels): scores NxC, labels N class indices from 1; the mean over the batch.
 local CrossEntropyLoss = layer "CrossEntropyLoss"
 
-function CrossEntropyLoss:init(options) argument.options("nn." .. self.kind, options, {}) end
+CrossEntropyLoss.init = no_options
 
 function CrossEntropyLoss:extra() return "" end -- luacheck: ignore 212
 
@@ -134,7 +160,7 @@ end
 -- loss(a, b): the mean of (a - b)^2.
 local MSELoss = layer "MSELoss"
 
-function MSELoss:init(options) argument.options("nn." .. self.kind, options, {}) end
+MSELoss.init = no_options
 
 function MSELoss:extra() return "" end -- luacheck: ignore 212
 

@@ -12,10 +12,11 @@ local calls = require "cnn.calls"
 local create = require "cnn.create"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
+local members = require "cnn.members"
 local module = require "cnn.module"
 local weights = require "cnn.weights"
 
-local ops, Parameter, is_tensor = bind.ops, module.Parameter, handle.is_tensor
+local ops, Parameter, is_tensor = bind.ops, members.Parameter, handle.is_tensor
 
 local layers = {}
 
@@ -203,7 +204,7 @@ local function batch_norm(name, axes, layout)
   end
 
   function BatchNorm:forget()
-    local state = module.state(self)
+    local state = members.state(self)
     forget(self)
     self.channels = nil
     state.buffers.running_mean, state.buffers.running_var = nil, nil

@@ -5,13 +5,14 @@ local calls = require "cnn.calls"
 local container = require "cnn.container"
 local functions = require "cnn.functions"
 local layers = require "cnn.layers"
+local members = require "cnn.members"
 local module = require "cnn.module"
 local weights = require "cnn.weights"
 
 local nn = {
   module = module.class,
   Module = module.base,
-  Parameter = module.Parameter,
+  Parameter = members.Parameter,
   is_module = module.is_module,
   op = autograd.op,
   init = weights.init,

@@ -18,7 +18,7 @@ local C, istype = engine.C, ffi.istype
 local tensor_type = ffi.typeof("cnn_tensor")
 local wrap, fail, constant, is_tensor = handle.wrap, handle.fail, handle.constant, handle.is_tensor
 
-local tensor = { is_tensor = is_tensor, wrap = wrap }
+local tensor = { is_tensor = is_tensor }
 local methods = {}
 tensor.methods = methods
 
