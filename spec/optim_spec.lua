@@ -3,6 +3,7 @@
 
 local cnn = require "cnn"
 local nn, optim = cnn.nn, cnn.optim
+local optimizer = require "cnn.optimizer"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
 
@@ -72,6 +73,41 @@ describe("an optimizer", function()
     end)
   end
 
+  for _, kind in ipairs(kinds) do
+    it(kind[1] .. " works on after a first step that failed", function()
+      local p = parameter { { 1, 2, 3 } }
+      local opt = optim[kind[1]]({ p }, kind[2])
+      local function try(label)
+        opt:zero_grad()
+        cnn.step(function()
+          p:cross_entropy(cnn.tensor { label }):backward()
+          opt:step()
+        end)
+      end
+      expect("label", try, 4)
+      assert.same({ 1, 2, 3 }, values(p:detach()))
+      try(2)
+      assert.are_not.same({ 1, 2, 3 }, values(p:detach()))
+    end)
+  end
+
+  it("updates all parameters or, on Ctrl-C, none", function()
+    local params, seen = {}, 0
+    for i = 1, 4 do params[i] = parameter({ 1 }, { 1 }) end
+    local opt = optim.SGD(params, { lr = 0.5 })
+    local update = opt.update
+    function opt:update(i, p)
+      seen = seen + 1
+      if i == 3 then engine.C.cnn_interrupt(1) end
+      return update(self, i, p)
+    end
+    local ok = pcall(opt.step, opt)
+    engine.C.cnn_interrupt(0)
+    assert.is_false(ok)
+    assert.equal(4, seen)
+    for _, p in ipairs(params) do assert.same({ 1 }, values(p:detach())) end
+  end)
+
   it("leaves a parameter without gradient alone", function()
     local p, q = parameter({ 1 }, { 1 }), parameter { 5 }
     local opt = optim.SGD({ p, q }, { lr = 0.1, weight_decay = 0.5 })
@@ -83,6 +119,37 @@ describe("an optimizer", function()
     opt:step()
     assert.is_true(math.abs(p:item() - 0.85) < 1e-6)
   end)
+
+  for _, name in ipairs { "Adam", "AdamW" } do
+    it(name .. " counts the steps of each parameter, also in its state", function()
+      local function steps(opt, p, q, from, to)
+        for i = from, to do
+          p.grad = cnn.tensor { 1 / i }
+          q.grad = i > 4 and cnn.tensor { 0.5 } or nil
+          opt:step()
+        end
+        return q:item()
+      end
+      local options = { lr = 0.01, weight_decay = 0 }
+      local p, q = parameter { 1 }, parameter { 1 }
+      local opt = optim[name]({ p, q }, options)
+      local moved = 1 - steps(opt, p, q, 1, 5)
+      assert.is_true(math.abs(moved - 0.01) < 1e-5, "the first step is " .. moved)
+      local state = opt:state()
+      assert.same({ 5, 1 }, state.counts)
+      local a, b = parameter { p:item() }, parameter { q:item() }
+      local second = optim[name]({ a, b }, options)
+      second:load_state(state)
+      assert.equal(steps(opt, p, q, 6, 8), steps(second, a, b, 6, 8))
+      state.counts = nil -- as it was written before there were counts
+      second:load_state(state)
+      assert.same({ 5, 5 }, second:state().counts)
+      state.counts = { 1 }
+      expect("counts: expected 2 of them", second.load_state, second, state)
+      state.counts = { 1, -1 }
+      expect("counts%[2%]", second.load_state, second, state)
+    end)
+  end
 
   it("takes a new rate between steps", function()
     local p = parameter({ 1 }, { 1 })
@@ -157,5 +224,97 @@ describe("a schedule", function()
     expect("size", schedule.step, 0)
     expect("total", schedule.cosine, "x")
     expect("following.*7", schedule.warmup, 3, 7)
+    for name, arguments in pairs {
+      step = { 3, 0.5 }, cosine = { 3, 0 }, constant = {}, warmup = { 3, schedule.constant(), 0 },
+    } do
+      table.insert(arguments, { last_epoch = 1 })
+      expect("schedule." .. name .. ".*last_epoch", schedule[name], unpack(arguments))
+    end
+  end)
+end)
+
+describe("a recipe's", function()
+  local net = nn.Linear(1, 1)
+
+  local function chosen(train)
+    train.lr, train.epochs = train.lr or 0.5, train.epochs or 1
+    train.optimizer = train.optimizer or "sgd"
+    return optimizer.new(net, train)
+  end
+
+  it("warm-up may be longer than its epochs", function()
+    local opt = chosen { schedule = { "warmup", 2, "cosine" } }
+    opt:schedule(0.5)
+    assert.is_true(opt.lr > 0.5 / 3 and opt.lr < 0.5)
+  end)
+
+  it("schedule is checked", function()
+    local cases = {
+      { { "warmup", "x" }, "'warmup': expected a number from 0, got the string 'x'" },
+      { { "warmup", -1 }, "'warmup': .*got %-1" },
+      { { "warmup", 1, "cosine", 3 }, "'warmup' takes a list of 3 values" },
+      { { "step", {} }, "'step': .*got a table" },
+      { { "step", 3, 0.5, gamma = 1 }, "'step' takes a list of 3 values at most.*gamma" },
+      { { "cosine", 0 / 0 }, "'cosine': .*got nan" },
+      { { "constant", 1 }, "'constant' takes a list of 1 values" },
+      { { "poly" }, "'poly' is not known" },
+    }
+    for _, case in ipairs(cases) do
+      local message = errors.message(chosen, { schedule = case[1] })
+      assert.truthy(message:find("^the recipe's schedule " .. case[2]), message)
+    end
+  end)
+
+  -- Takes `opt` (what is chosen) through its state, as a resumed run does.
+  local function resume(opt, train)
+    local saved, names = {}, {}
+    for i, item in ipairs(opt:tensors()) do names[i], saved[item[1]] = item[1], item[2] end
+    local again = chosen(train)
+    again:restore(opt:counters(), names, function(name) return saved[name] end)
+    return again
+  end
+
+  it("optimizer goes on from its state", function()
+    local train = { optimizer = "adam" }
+    local opt = chosen(train)
+    net(cnn.ones(1, 1)):sum():backward()
+    opt.inner:step()
+    local again = resume(opt, train)
+    assert.same({ 1, 1 }, again.inner.counts)
+    assert.same(opt.inner:state().tensors["m.1"]:totable(),
+      again.inner:state().tensors["m.1"]:totable())
+  end)
+
+  -- An optimizer of a script's own, with what it needs to go on unless `forgets`.
+  local function own(forgets)
+    return function(params, options)
+      local opt = { lr = options.lr, momentum = options.momentum, params = params, seen = 0 }
+      function opt:step() self.seen, self.mean = self.seen + 1, cnn.full({ 2 }, self.seen) end
+      function opt.zero_grad() end
+      if forgets then return opt end
+      function opt:state() return { seen = self.seen, tensors = { mean = self.mean } } end
+      function opt:load_state(state) self.seen, self.mean = state.seen, state.tensors.mean end
+      return opt
+    end
+  end
+
+  it("optimizer may be its own, with the recipe's settings and a state of its own", function()
+    local train = { optimizer = own(), momentum = 0.7 }
+    local opt = chosen(train)
+    assert.equal(0.7, opt.inner.momentum)
+    for _ = 1, 3 do opt.inner:step() end
+    local again = resume(opt, train)
+    assert.equal(3, again.inner.seen)
+    assert.same(values(opt.inner.mean), values(again.inner.mean))
+    opt.inner.seen = print
+    assert.truthy(errors.message(opt.counters, opt):find "seen cannot be saved")
+  end)
+
+  it("optimizer without a state trains, and is not resumed in silence", function()
+    local train = { optimizer = own "forgets" }
+    local opt = chosen(train)
+    opt.inner:step()
+    assert.same({}, opt:tensors())
+    assert.truthy(errors.message(resume, opt, train):find "has no state%(%) and load_state")
   end)
 end)

@@ -4,15 +4,17 @@
 --   opt:zero_grad() ; loss:backward() ; opt:step()
 --
 -- opt.lr (and momentum, weight_decay ...) may be set between steps. opt:state() is what a later run
--- needs: { step = n, tensors = { ["velocity.1"] = tensor, ... } }. opt:load_state takes it back.
+-- needs: { step = n, counts = { n1, ... }, tensors = { ["velocity.1"] = tensor, ... } }; counts[i]
+-- are the steps that moved parameter i. opt:load_state takes it back.
 --
--- Surprising: a parameter without a gradient is left alone, weight decay included, as in PyTorch.
+-- Surprising: a parameter without a gradient is left alone, weight decay included, as in PyTorch;
+-- the bias corrections of Adam count its own steps, so one that comes in late starts afresh.
 
 local engine = require "cnn.ffi"
 local argument = require "cnn.argument"
-local autograd = require "cnn.autograd"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
+local step = require "cnn.step"
 
 local C, fail = engine.C, handle.fail
 
@@ -22,10 +24,9 @@ local optim = {}
 
 local Optimizer = {}
 
--- A buffer of zeros with the layout of p.
+-- A buffer of zeros with the layout of p: no op, so a step that fails leaves it whole.
 local function zeros_like(p)
-  local x = autograd.no_grad(p.clone, p:detach())
-  x:fill(0)
+  local x = handle.wrap(C.cnn_full_like(p, 0))
   if C.cnn_keep(x) ~= 0 then fail() end
   return x
 end
@@ -34,6 +35,12 @@ function Optimizer:zero_grad()
   for _, p in ipairs(self.params) do
     if C.cnn_set_grad(p, nil) ~= 0 then fail() end
   end
+end
+
+local function same_counts(n, count)
+  local counts = {}
+  for i = 1, n do counts[i] = count end
+  return counts
 end
 
 local function has_grad(p)
@@ -54,12 +61,20 @@ function Optimizer:slot(name, i)
   return x
 end
 
-function Optimizer:step()
-  self:check()
+local function update_all(self)
   self.steps = self.steps + 1
   for i, p in ipairs(self.params) do
-    if has_grad(p) and self:update(i, p) ~= 0 then fail() end
+    if has_grad(p) then
+      self.counts[i] = (self.counts[i] or 0) + 1
+      if self:update(i, p) ~= 0 then fail() end
+    end
   end
+end
+
+-- Recorded, so that a Ctrl-C finds all parameters updated or none.
+function Optimizer:step()
+  self:check()
+  step(update_all, self)
 end
 
 function Optimizer:check()
@@ -77,9 +92,25 @@ function Optimizer:check()
 end
 
 function Optimizer:state()
-  local tensors = {}
+  local counts, tensors = {}, {}
+  for i, count in ipairs(self.counts) do counts[i] = count end
   for key, x in pairs(self.tensors) do tensors[key] = x end
-  return { step = self.steps, tensors = tensors }
+  return { step = self.steps, counts = counts, tensors = tensors }
+end
+
+-- A state without counts is one of before there were any: all parameters took every step.
+local function counts_of(self, state)
+  if state.counts == nil then return same_counts(#self.params, state.step) end
+  if type(state.counts) ~= "table" or #state.counts ~= #self.params then
+    err.raise(("%s: load_state: counts: expected %d of them, one for each parameter, got %s")
+      :format(self.who, #self.params, type(state.counts) == "table" and #state.counts
+        or err.got(state.counts)))
+  end
+  local counts = {}
+  for i, count in ipairs(state.counts) do
+    counts[i] = argument.whole(self.who, ("load_state: counts[%d]"):format(i), count, 0)
+  end
+  return counts
 end
 
 -- Copies the values; names and shapes have to fit the parameters.
@@ -89,7 +120,7 @@ function Optimizer:load_state(state)
       err.got(state))
   end
   argument.whole(self.who, "load_state: step", state.step, 0)
-  local fresh = {}
+  local counts, fresh = counts_of(self, state), {}
   for key, x in pairs(state.tensors) do
     local name, i = tostring(key):match("^(%a+)%.(%d+)$")
     local p = self.params[tonumber(i)]
@@ -103,7 +134,7 @@ function Optimizer:load_state(state)
     fresh[key] = zeros_like(p)
     fresh[key]:copy(x)
   end
-  self.tensors, self.steps = fresh, state.step
+  self.tensors, self.steps, self.counts = fresh, state.step, counts
 end
 
 local function check_params(who, params)
@@ -135,7 +166,9 @@ local function define(name, defaults, slots, update)
   optim[name] = function(params, options)
     check_params(class.who, params)
     options = argument.options(class.who, options, known)
-    local self = setmetatable({ params = params, tensors = {}, steps = 0, name = name }, class)
+    local self = setmetatable({
+      name = name, params = params, tensors = {}, steps = 0, counts = same_counts(#params, 0),
+    }, class)
     for _, row in ipairs(defaults) do
       local key, default = row[1], row[2]
       if options[key] ~= nil then self[key] = options[key] else self[key] = default end
@@ -171,7 +204,7 @@ local adam_options = {
 local function adam(decoupled)
   return function(self, i, p)
     return C.cnn_adam(p, self:slot("m", i), self:slot("v", i), self.lr, self.betas[1],
-      self.betas[2], self.eps, self.weight_decay, decoupled, self.steps)
+      self.betas[2], self.eps, self.weight_decay, decoupled, self.counts[i])
   end
 end
 

@@ -13,8 +13,12 @@ local err = require "cnn.error"
 
 local schedule = {}
 
+-- There are no options; PyTorch's last_epoch = 3 and the like are not passed over in silence.
+local function no_options(name, options) argument.options("schedule." .. name, options, {}) end
+
 -- Times gamma every `size`: PyTorch's StepLR.
-function schedule.step(size, gamma)
+function schedule.step(size, gamma, options)
+  no_options("step", options)
   argument.number("schedule.step", "size", size, 0)
   if size == 0 then err.raise("schedule.step: size: expected a number above 0, got 0") end
   gamma = argument.number("schedule.step", "gamma", gamma or 0.1, 0)
@@ -22,7 +26,8 @@ function schedule.step(size, gamma)
 end
 
 -- From 1 down to `least` (0) at `total`, along half a cosine, and there it stays.
-function schedule.cosine(total, least)
+function schedule.cosine(total, least, options)
+  no_options("cosine", options)
   argument.number("schedule.cosine", "total", total, 0)
   least = argument.number("schedule.cosine", "least", least or 0, 0)
   return function(time)
@@ -31,10 +36,14 @@ function schedule.cosine(total, least)
   end
 end
 
-function schedule.constant() return function() return 1 end end
+function schedule.constant(options)
+  no_options("constant", options)
+  return function() return 1 end
+end
 
 -- Linearly from `start` (1/3, as PyTorch's LinearLR) to 1 in the first n, then `following`.
-function schedule.warmup(n, following, start)
+function schedule.warmup(n, following, start, options)
+  no_options("warmup", options)
   argument.number("schedule.warmup", "n", n, 0)
   start = argument.number("schedule.warmup", "start", start or 1 / 3, 0)
   following = following or schedule.constant()
