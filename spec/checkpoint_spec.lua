@@ -123,6 +123,55 @@ describe("a safetensors file", function()
     assert.same(before["2.bias"], weights_of(net)["2.bias"])
   end)
 
+  it("of another dtype is told so", function()
+    local header = right_header()
+    header["2.bias"] = entry("I32", { 1 }, 48, 52)
+    local file = program.file("dtype", build(header, values))
+    local net = new_net()
+    local message = expect({ "3 of 4 tensors matched",
+      "other dtype: 2.bias %(file I32, net F32%)" }, net.load, net, file)
+    assert.is_nil(message:find "other shape")
+    assert.same({ "2.bias (file I32, net F32)" }, net:load(file, { strict = false }).other_dtype)
+  end)
+
+  it("of PyTorch's may count batches", function()
+    local header = right_header()
+    header["1.num_batches_tracked"] = entry("I64", {}, 52, 60)
+    local net = new_net()
+    local file = program.file("tracked", build(header, values .. ("\0"):rep(8)))
+    assert.equal("4 of 4 tensors matched", tostring(net:load(file)))
+    header["1.num_batches"] = entry("I64", {}, 60, 68)
+    file = program.file("tracked", build(header, values .. ("\0"):rep(16)))
+    expect("unexpected: 1.num_batches$", net.load, net, file)
+  end)
+
+  it("has strings as metadata, or is not written", function()
+    local file = program.file "metadata"
+    local net = new_net()
+    for _, case in ipairs {
+      { { epoch = 3 }, "metadata: epoch: expected a string, got 3" }, { { "x" }, "got 1" },
+      { "x", "got the string 'x'" }, { { a = {} }, "got a table" },
+    } do
+      expect(case[2], net.save, net, file, case[1])
+      assert.is_false(program.exists(file))
+    end
+    net:save(file, { epoch = "3" })
+    assert.same({ epoch = "3" }, checkpoint.open(file).metadata)
+    net:load(file)
+  end)
+
+  it("has each name once", function()
+    local net = nn.Linear(1, 1)
+    net["1"], net[1] = nn.Parameter(cnn.ones(1)), nn.Parameter(cnn.ones(1))
+    expect("two tensors would have the name '1'", net.save, net, program.file "twice")
+  end)
+
+  it("is read into a new tensor where none is given", function()
+    local saved = checkpoint.open(program.file("new", build(right_header(), values)))
+    local x = checkpoint.read(saved, "2.weight")
+    assert.same({ { 1, 1, 1 } }, x:totable())
+  end)
+
   it("is replaced as a whole or not at all", function()
     local file = program.file "kept.safetensors"
     new_net():save(file)
@@ -131,7 +180,7 @@ describe("a safetensors file", function()
       program.quote(program.directory()), program.quote(program.directory())))
     assert.is_true(status ~= 0, "a temporary file was left")
     local net = nn.Linear(2, 2)
-    assert.is_false((pcall(net.save, net, program.directory() .. "/no/such/dir.st")))
+    expect("cannot", net.save, net, program.directory() .. "/no/such/dir.st")
     assert.equal(before, program.read(file))
   end)
 end)
@@ -176,6 +225,14 @@ local broken = {
   { "an unknown dtype",
     changed(function(h) h["2.bias"] = entry("Q4", { 1 }, 48, 52) end), "dtype Q4" },
   { "an entry that is a number", changed(function(h) h["2.bias"] = 7 end), "2.bias" },
+  { "a name that comes twice", (function()
+    local text = cjson.encode(right_header())
+    return build('{"2.b\\u0069as" : 1,' .. text:sub(2), values)
+  end)(), "2.bias' twice" },
+  { "an offset that comes twice", (function()
+    local text = cjson.encode(right_header()):gsub('"dtype"', '"shape":[1],"dtype"', 1)
+    return build(text, values)
+  end)(), "shape' twice" },
   { "metadata that is not texts",
     changed(function(h) h.__metadata__ = { a = 1 } end), "__metadata__" },
 }

@@ -2,7 +2,7 @@
 --
 --   checkpoint.write(file, { { name, tensor }, ... }, metadata)     as one piece, or not at all
 --   local saved = checkpoint.open(file)    saved.tensors[name]: dtype, shape, offset; .metadata
---   checkpoint.read(saved, name, tensor)   into a tensor of the same shape
+--   checkpoint.read(saved, name, tensor)   into a tensor of the same shape, or into a new one
 --   checkpoint.save(net, file)             checkpoint.load(net, file, { strict = true }) -> account
 --
 -- The format (Hugging Face): 8 bytes little-endian length, a JSON header, the values. Surprising:
@@ -13,10 +13,13 @@ local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local err = require "cnn.error"
 local argument = require "cnn.argument"
+local autograd = require "cnn.autograd"
+local create = require "cnn.create"
+local handle = require "cnn.handle"
 
 local checkpoint = {}
 
--- What a training run adds to a net's weights; it is not missed and not unexpected.
+-- What the names of an optimizer's tensors start with, beside a net's weights.
 checkpoint.STATE = "optimizer."
 
 local HEADER_LIMIT = 100e6
@@ -35,16 +38,34 @@ end
 
 -- ------------------------------------------------------------------------------------------ write
 
+local METADATA = "__metadata__"
+
+-- The format has strings only.
+local function check_strings(metadata)
+  if type(metadata) ~= "table" then
+    err.raise("save: metadata: expected a table of strings by name, got " .. err.got(metadata))
+  end
+  for key, value in pairs(metadata) do
+    if type(key) ~= "string" then
+      err.raise("save: metadata: expected strings as names, got " .. err.got(key))
+    end
+    if type(value) ~= "string" then
+      err.raise(("save: metadata: %s: expected a string, got %s"):format(key, err.got(value)))
+    end
+  end
+end
+
 local function header_of(list, metadata)
   local encode = require "cjson".encode
-  local parts, offset = {}, 0
+  local parts, offset, taken = {}, 0, { [METADATA] = true }
   if metadata ~= nil then
-    local ok, json = pcall(encode, metadata)
-    if not ok then err.raise("save: metadata: expected a map of texts (" .. json .. ")") end
-    parts[1] = '"__metadata__":' .. json
+    check_strings(metadata)
+    parts[1] = encode(METADATA) .. ":" .. encode(metadata)
   end
   for _, item in ipairs(list) do
     local name, tensor = item[1], item[2]
+    if taken[name] then err.raise(("save: two tensors would have the name '%s'"):format(name)) end
+    taken[name] = true
     local code = code_of[ffi.string(C.cnn_dtype(tensor))]
     if not code then err.raise(("save: '%s' was given back when its step ended"):format(name)) end
     local sizes = {}
@@ -63,9 +84,7 @@ function checkpoint.write(file, list, metadata)
   local header = header_of(list, metadata)
   local tensors = ffi.new("cnn_tensor *[?]", math.max(#list, 1))
   for i, item in ipairs(list) do tensors[i - 1] = item[2] end
-  if C.cnn_safetensors_write(file, header, #header, tensors, #list) ~= 0 then
-    error(ffi.string(C.cnn_error()), 0)
-  end
+  if C.cnn_safetensors_write(file, header, #header, tensors, #list) ~= 0 then handle.fail() end
 end
 
 -- ------------------------------------------------------------------------------------------- open
@@ -152,6 +171,33 @@ local function check_layout(file, list, room)
   if at ~= room then refuse(file, "%.0f bytes at its end belong to no tensor", room - at) end
 end
 
+-- The first name that an object of the JSON text has twice, or nil. A decoder keeps the last one.
+local function duplicate(text)
+  local open, at = {}, 1 -- the names of each object that is open
+  while true do
+    local found, mark
+    found, mark = text:match('()(["{}])', at)
+    if not found then return nil end
+    at = found + 1
+    if mark == "{" then
+      open[#open + 1] = {}
+    elseif mark == "}" then
+      open[#open] = nil
+    else
+      repeat
+        at, mark = text:match('()(["\\])', at)
+        at = at + (mark == '"' and 1 or 2)
+      until mark == '"'
+      local name, names = text:sub(found, at - 1), open[#open]
+      if text:find("^%s*:", at) then
+        name = require "cjson".decode("[" .. name .. "]")[1]
+        if names[name] then return name end
+        names[name] = true
+      end
+    end
+  end
+end
+
 local function check_metadata(file, metadata)
   if metadata == nil then return {} end
   if type(metadata) ~= "table" then refuse(file, "its __metadata__ is not an object") end
@@ -168,8 +214,10 @@ function checkpoint.open(file)
   local ok, header = pcall(require "cjson".decode, text)
   if not ok then refuse(file, "its header is not JSON (%s)", tostring(header)) end
   if type(header) ~= "table" then refuse(file, "its header is not an object") end
-  local saved = { file = file, metadata = check_metadata(file, header.__metadata__), tensors = {} }
-  header.__metadata__ = nil
+  local twice = duplicate(text)
+  if twice then refuse(file, "its header has '%s' twice", twice) end
+  local saved = { file = file, metadata = check_metadata(file, header[METADATA]), tensors = {} }
+  header[METADATA] = nil
   local list = {}
   for name, entry in pairs(header) do
     if type(name) ~= "string" then refuse(file, "its header is not an object") end
@@ -185,9 +233,8 @@ end
 -- ------------------------------------------------------------------------------------------- read
 
 local function read_into(saved, entry, tensor)
-  if C.cnn_file_read(saved.file, entry.offset, tensor) ~= 0 then
-    error(ffi.string(C.cnn_error()), 0)
-  end
+  if C.cnn_file_read(saved.file, entry.offset, tensor) ~= 0 then handle.fail() end
+  return tensor
 end
 
 function checkpoint.read(saved, name, tensor)
@@ -197,10 +244,10 @@ function checkpoint.read(saved, name, tensor)
     err.raise(("%s: '%s' is %s; F32, BF16, I32 and U8 are read"):format(saved.file, name,
       entry.dtype))
   end
-  if ffi.string(C.cnn_dtype(tensor)) == dtype then return read_into(saved, entry, tensor) end
-  local copy = require "cnn".zeros(unpack(entry.shape)):to(dtype)
-  read_into(saved, entry, copy)
-  require "cnn".no_grad(function() tensor:copy(copy) end)
+  local function fresh() return create.zeros(entry.shape, { dtype = dtype }) end
+  if not tensor then return read_into(saved, entry, fresh()) end
+  if tensor.dtype == dtype then return read_into(saved, entry, tensor) end
+  return autograd.no_grad(tensor.copy, tensor, read_into(saved, entry, fresh()))
 end
 
 -- ------------------------------------------------------------------------------------ a whole net
@@ -231,17 +278,14 @@ end
 function Account:__tostring()
   return ("%d of %d tensors matched"):format(self.matched, self.total)
     .. some("missing", self.missing) .. some("unexpected", self.unexpected)
-    .. some("other shape", self.other_shape)
+    .. some("other shape", self.other_shape) .. some("other dtype", self.other_dtype)
 end
 
 function Account:fits()
-  return #self.missing + #self.unexpected + #self.other_shape == 0
+  return #self.missing + #self.unexpected + #self.other_shape + #self.other_dtype == 0
 end
 
--- Of the same shape, and floats for floats.
-local function fits(tensor, entry)
-  local shape, dtype, wanted = entry.shape, dtype_of[entry.dtype], tensor.dtype
-  if dtype ~= wanted and not (floats[dtype] and floats[wanted]) then return false end
+local function same_shape(tensor, shape)
   if C.cnn_dim(tensor) ~= #shape then return false end
   for axis, size in ipairs(shape) do
     if tonumber(C.cnn_size(tensor, axis)) ~= size then return false end
@@ -249,9 +293,23 @@ local function fits(tensor, entry)
   return true
 end
 
+-- Floats for floats, whole numbers as they are.
+local function same_dtype(tensor, code)
+  local dtype, wanted = dtype_of[code], tensor.dtype
+  return dtype == wanted or floats[dtype] and floats[wanted]
+end
+
+-- What a file may have beside the net's own: the optimizer's state, and the number of batches that
+-- PyTorch's batch norms write down (I64) and that nothing here depends on.
+local function is_known_extra(name)
+  return name:sub(1, #checkpoint.STATE) == checkpoint.STATE
+    or ("." .. name):find "%.num_batches_tracked$" ~= nil
+end
+
 local function compare(saved, list)
-  local account = setmetatable(
-    { matched = 0, total = #list, missing = {}, unexpected = {}, other_shape = {} }, Account)
+  local account = setmetatable({
+    matched = 0, total = #list, missing = {}, unexpected = {}, other_shape = {}, other_dtype = {},
+  }, Account)
   local wanted, fitting = {}, {}
   for _, item in ipairs(list) do
     local name, tensor = item[1], item[2]
@@ -259,16 +317,19 @@ local function compare(saved, list)
     wanted[name] = true
     if not entry then
       table.insert(account.missing, name)
-    elseif fits(tensor, entry) then
-      account.matched = account.matched + 1
-      fitting[#fitting + 1] = item
-    else
+    elseif not same_shape(tensor, entry.shape) then
       table.insert(account.other_shape, ("%s (file %s %s, net %s %s)"):format(name, entry.dtype,
         shape_text(entry.shape), code_of[tensor.dtype], tostring(tensor:shape())))
+    elseif not same_dtype(tensor, entry.dtype) then
+      table.insert(account.other_dtype, ("%s (file %s, net %s)"):format(name, entry.dtype,
+        code_of[tensor.dtype]))
+    else
+      account.matched = account.matched + 1
+      fitting[#fitting + 1] = item
     end
   end
   for name in pairs(saved.tensors) do
-    if not wanted[name] and name:sub(1, #checkpoint.STATE) ~= checkpoint.STATE then
+    if not wanted[name] and not is_known_extra(name) then
       table.insert(account.unexpected, name)
     end
   end
