@@ -1,4 +1,5 @@
--- bench.lua - cnnlua bench: images a second of training and of prediction, with their spread.
+-- bench.lua - cnnlua bench: images a second of training and of prediction, with their spread; with
+-- --layers every layer alone (layer_times.lua).
 --
 -- The steps are the trainer's own (train.gradients, train.update), on one batch that stays in
 -- memory, so loading is left out. Each figure is the median over the steps measured, with the
@@ -8,6 +9,7 @@
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local cnn = require "cnn"
+local handle = require "cnn.handle"
 local recipe = require "cnn.recipe"
 local train = require "cnn.train"
 
@@ -35,17 +37,6 @@ local function measure(step, images, seconds)
   return spread(rates)
 end
 
--- 1, 2, ... 10, 1, 2, ...
-local function labels(batch)
-  local list = {}
-  for i = 1, batch do list[i] = (i - 1) % 10 + 1 end
-  return cnn.tensor(list)
-end
-
-local function give_back(...)
-  for i = 1, select("#", ...) do C.cnn_release(ffi.gc((select(i, ...)), nil)) end
-end
-
 local function training_step(loaded, x, y)
   local criterion = cnn.nn.CrossEntropyLoss()
   loaded.train.lr = LEARNING_RATE
@@ -57,7 +48,7 @@ local function training_step(loaded, x, y)
     local loss, right = train.gradients(loaded.net, criterion, optimizer, x, y)
     loss:item()
     train.update(optimizer)
-    give_back(loss, right)
+    handle.give_back(loss, right)
   end
 end
 
@@ -67,7 +58,7 @@ local function prediction_step(loaded, x)
       return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
     end)
     label[1]:item()
-    give_back(label)
+    handle.give_back(label)
   end
 end
 
@@ -78,39 +69,53 @@ local function print_rate(what, rate)
   end
 end
 
+local function print_all(result, input)
+  print(("%s, batch %d of %dx%dx%d on %s, %s, %s kernels, %d threads"):format(result.name,
+    result.batch, input[1], input[2], input[3], result.device, result.precision, result.kernels,
+    result.threads))
+  print_rate("train", result.train)
+  print_rate("predict", result.predict)
+  print(("peak memory %.0f MB"):format(result.peak_mb))
+  if result.layers then
+    local whole = result.train or result.predict
+    print(require "cnn.layer_times".text(result.layers, 1000 * result.batch / whole.images_per_s,
+      result.train ~= nil))
+  end
+end
+
 function bench.bench(options)
   local loaded = recipe.load(options.file, options)
   local device, precision = recipe.device(options)
-  local batch, input = loaded.train.batch, loaded.input
-  loaded.net:shapes({ 1, unpack(input) }, { quiet = true })
-  loaded.net:to(device)
+  local net, batch, input = loaded.net, loaded.train.batch, loaded.input
+  local x, y = require "cnn.made_up".batch(net, input, batch)
+  net:to(device)
   C.cnn_reset_rss()
-  local x = cnn.rand(batch, unpack(input)):channels_last():to(device)
-  local y = labels(batch):to(device)
+  x, y = x:to(device), y:to(device)
   local result = {
     name = loaded.name, device = device, batch = batch, precision = precision,
     threads = C.cnn_threads(), kernels = ffi.string(C.cnn_kernels()),
   }
   local seconds = options.seconds or SECONDS
   if options.only ~= "predict" then
-    loaded.net:train()
+    net:train()
     result.train = measure(training_step(loaded, x, y), batch, seconds)
   end
   if options.only ~= "train" then
-    loaded.net:eval()
-    loaded.net:zero_grad()
+    net:eval()
+    net:zero_grad()
     result.predict = measure(prediction_step(loaded, x), batch, seconds)
   end
   result.peak_mb = tonumber(C.cnn_peak_rss()) / 2 ^ 20
+  if options.layers then
+    result.layers = require "cnn.layer_times".measure(net, { batch, unpack(input) }, {
+      seconds = seconds, training = options.only ~= "predict", device = device,
+    })
+  end
   if options.json then
     print(require "cjson".encode(result))
-    return
+  else
+    print_all(result, input)
   end
-  print(("%s, batch %d of %dx%dx%d on %s, %s, %s kernels, %d threads"):format(loaded.name, batch,
-    input[1], input[2], input[3], device, precision, result.kernels, result.threads))
-  print_rate("train", result.train)
-  print_rate("predict", result.predict)
-  print(("peak memory %.0f MB"):format(result.peak_mb))
 end
 
 return bench

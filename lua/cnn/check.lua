@@ -180,6 +180,7 @@ end
 -- relus change sides the slope nears its limit with the width, and two widths give the limit.
 local CHANGES = { 1e-2, 1e-3, 1e-4, 3e-5, 1e-5 }
 local TOLERANCE = 0.05
+local BATCH = 4
 local NOTHING = 1e-4 -- a gradient that the loss's rounding hides, as a bias's before a batch norm
 
 local function length_of(x)
@@ -220,9 +221,8 @@ local function check_parameter(loss, name, p)
 end
 
 local function check_net(case)
-  local net, batch = case.net, 4
-  local x = cnn.rand(batch, unpack(case.input))
-  local y = cnn.tensor { 1, 2, 3, 4 }
+  local net = case.net
+  local x, y = require "cnn.made_up".batch(net, case.input, BATCH)
   local criterion = cnn.nn.CrossEntropyLoss()
   net:train()
   local stream = C.cnn_rng_stream()

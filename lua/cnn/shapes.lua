@@ -17,7 +17,7 @@ local calls = require "cnn.calls"
 local create = require "cnn.create"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
-local module = require "cnn.module"
+local members = require "cnn.members"
 local text = require "cnn.text"
 
 local C = engine.C
@@ -58,7 +58,7 @@ local function recorder(net)
     local row = open[depth]
     row.layer = node:describe() -- a size that was nil is known now
     row.macs = count_macs() - row.macs
-    row.parameters = module.count(node)
+    row.parameters = members.count(node)
     row.done = true
     if handle.is_tensor(y) then
       row.shape = tostring(y:shape())
@@ -85,17 +85,7 @@ local function print_table(rows, total, depth)
     lines[#lines + 1] = { "total", total.shape or "", text.commas(total.parameters),
       text.commas(total.macs), text.commas(total.bytes) }
   end
-  local widths = { 0, 0, 0, 0, 0 }
-  for _, line in ipairs(lines) do
-    for i, cell in ipairs(line) do widths[i] = math.max(widths[i], #cell) end
-  end
-  for _, line in ipairs(lines) do
-    for i, cell in ipairs(line) do
-      local blank = (" "):rep(widths[i] - #cell)
-      line[i] = i <= 2 and cell .. blank or blank .. cell
-    end
-    print((table.concat(line, " | "):gsub("%s+$", "")))
-  end
+  print(text.columns(lines, 2))
 end
 
 local function set_modes(modes)

@@ -48,6 +48,24 @@ function text.value(value, inner)
   return inner and "{ ... }" or table_text(value)
 end
 
+-- Rows of cells as lines of text, columns under one another: the first `left` begin in line, the
+-- others, numbers, end in line.
+function text.columns(rows, left)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, #cell) end
+  end
+  for r, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      local blank = (" "):rep(widths[i] - #cell)
+      cells[i] = i <= left and cell .. blank or blank .. cell
+    end
+    lines[r] = table.concat(cells, " | "):gsub("%s+$", "")
+  end
+  return table.concat(lines, "\n")
+end
+
 -- The arguments of a call: "3, 6, { use_1x1conv = true }"; cut when it gets long.
 function text.arguments(...)
   local n, parts = select("#", ...), {}
