@@ -6,6 +6,8 @@
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local cnn = require "cnn"
+local fail = require "cnn.fail"
+local fashion_mnist = require "cnn.fashion_mnist"
 
 local doctor = {}
 
@@ -33,11 +35,10 @@ local function kernels()
   return best, table.concat(list, " ")
 end
 
+-- The name under which the engine opens it, and no other.
 local function blas()
-  for _, name in ipairs { "libopenblas.so.0", "libopenblas.so" } do
-    local ok, library = pcall(ffi.load, name)
-    if ok and library then return name end
-  end
+  local name = "libopenblas.so.0"
+  return pcall(ffi.load, name) and name or nil
 end
 
 local function module(name, package, use)
@@ -59,23 +60,41 @@ local function command(name, package, use)
   end
 end
 
-local function data(dir)
-  local fashion_mnist = require "cnn.fashion_mnist"
-  local ok, found, place = pcall(fashion_mnist.installed, dir)
-  if not ok then
-    missing("data", tostring(found), "apt-get install dataset-fashion-mnist", true)
-  elseif not found then
-    missing("data", "Fashion-MNIST not found; training would download it",
-      "apt-get install dataset-fashion-mnist")
-  else
-    local read, why = pcall(cnn.data.fashion_mnist, { dir = dir })
-    if read then
-      say("data", ("Fashion-MNIST in %s: %d training and %d test images"):format(place,
-        why.train:count(), why.test:count()))
-    else
-      missing("data", tostring(why), "apt-get install --reinstall dataset-fashion-mnist", true)
-    end
+-- What takes a directory that was named out of the way.
+local function unnamed(by)
+  return by == "--data" and "leave out --data" or "unset " .. by:sub(2)
+end
+
+-- Damaged files, by who put them there.
+local function fix_of(place, by)
+  if by then return unnamed(by) .. ", or put the file there anew" end
+  if place == fashion_mnist.DISTRIBUTION then
+    return (fashion_mnist.INSTALL:gsub("install", "install --reinstall"))
   end
+  return "remove the file; training fetches it again"
+end
+
+local function read_data(place, by)
+  local read, set = pcall(cnn.data.fashion_mnist, { dir = place })
+  if read then
+    say("data", ("Fashion-MNIST in %s: %d training and %d test images"):format(place,
+      set.train:count(), set.test:count()))
+  else
+    missing("data", fail.line(set), fix_of(place, by), true)
+  end
+end
+
+local function data(dir)
+  local named, by = fashion_mnist.named(dir)
+  if named then
+    local found, why = fashion_mnist.look(named)
+    if found then return read_data(named, by) end
+    return missing("data", ("%s %s %s"):format(by, named, why),
+      unnamed(by) .. ", or put the four files there", true)
+  end
+  local found, place = fashion_mnist.installed()
+  if found then return read_data(place) end
+  missing("data", "Fashion-MNIST not found; training would download it", fashion_mnist.INSTALL)
 end
 
 local function cuda()

@@ -2,20 +2,23 @@
 -- fetches them.
 --
 -- find(dir) returns the paths of training images and labels, test images and labels, and their
--- directory. A directory that was named, by --data or $CNNLUA_DATA, has to have them; otherwise the
--- user's cache and the distribution's place are tried, then a download into the cache.
+-- directory. A directory that was named, by --data or else $CNNLUA_DATA, has to have them: other
+-- pictures than those asked for would be no help. With neither, the user's cache and the
+-- distribution's place are tried, then a download into the cache.
 --
 -- Surprising: the checksums are of the bytes within the gzip files, because the distributors have
 -- compressed the same bytes differently.
 
-local ffi = require "ffi"
 local fail = require "cnn.fail"
+local files = require "cnn.files"
 
-ffi.cdef "int isatty(int file);"
+local fashion_mnist = {
+  DISTRIBUTION = "/usr/share/datasets/fashion-mnist",
+  INSTALL = "apt-get install dataset-fashion-mnist",
+}
 
-local fashion_mnist = {}
-
-local files = {
+-- name, SHA-256
+local parts = {
   { "train-images-idx3-ubyte", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888" },
   { "train-labels-idx1-ubyte", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9" },
   { "t10k-images-idx3-ubyte", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b" },
@@ -27,23 +30,15 @@ local mirrors = {
   "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 }
 
-local DISTRIBUTION = "/usr/share/datasets/fashion-mnist"
-local INSTALL = "apt-get install dataset-fashion-mnist"
-
-local function readable(file)
-  local f = io.open(file, "rb")
-  if f then f:close() end
-  return f ~= nil
-end
-
--- The four paths in dir, plain or gzip; else nil and the name of the first that is not there.
-local function look(dir)
+-- The four paths in dir, plain or gzip; else nil and what is wrong with dir.
+function fashion_mnist.look(dir)
+  if not files.is_directory(dir) then return nil, "is no directory" end
   local found = {}
-  for i, file in ipairs(files) do
-    for _, path in ipairs { dir .. "/" .. file[1], dir .. "/" .. file[1] .. ".gz" } do
-      if readable(path) then found[i] = found[i] or path end
+  for i, part in ipairs(parts) do
+    for _, path in ipairs { dir .. "/" .. part[1], dir .. "/" .. part[1] .. ".gz" } do
+      if files.exists(path) then found[i] = found[i] or path end
     end
-    if not found[i] then return nil, file[1] .. ".gz" end
+    if not found[i] then return nil, "has no " .. part[1] .. ".gz" end
   end
   return found
 end
@@ -60,103 +55,128 @@ end
 
 -- --------------------------------------------------------------------------------------- download
 
-local function shell(text)
-  return "'" .. text:gsub("'", [['\'']]) .. "'"
-end
+local quoted = files.shell
 
 local function output_of(command)
-  local p = io.popen(command)
-  if not p then return "" end
-  local text = p:read "*a"
-  p:close()
+  local p = io.popen("(" .. command .. ") 2>/dev/null")
+  local text = p and p:read "*a" or ""
+  if p then p:close() end
   return text
 end
 
 local function has(command)
-  return output_of("command -v " .. command .. " 2>/dev/null") ~= ""
+  return output_of("command -v " .. command) ~= ""
 end
 
-local function fetch(url, path)
-  local tool
-  if has "curl" then
-    tool = "curl -fsSL --connect-timeout 10 -o %s %s"
-  elseif has "wget" then
-    tool = "wget -q -T 10 -t 2 -O %s %s"
+-- The tool that fetches, as a format of path and address, or nil and what is not there.
+local function tool()
+  for _, name in ipairs { "gzip", "sha256sum" } do
+    if not has(name) then return nil, name .. " is not there to check a download" end
   end
-  return tool ~= nil
-    and os.execute(tool:format(shell(path), shell(url)) .. " </dev/null 2>/dev/null") == 0
+  if has "curl" then return "curl -fsSL --connect-timeout 10 -o %s %s" end
+  if has "wget" then return "wget -nv -T 10 -t 2 -O %s %s" end
+  return nil, "neither curl nor wget is there to fetch it"
+end
+
+-- true, or nil and the tool's own words.
+local function fetch(command, url, path)
+  local said, status = output_of(command:format(quoted(path), quoted(url))
+    .. " </dev/null 2>&1; status=$?; echo; echo $status"):match "^(.*)\n(%d+)\n$"
+  if status == "0" then return true end
+  return nil, said:match "[^\n]+" or ("%s ended with %s"):format(command:match "^%a+", status)
 end
 
 local function checksum(path)
-  return output_of(("gzip -dc %s 2>/dev/null | sha256sum"):format(shell(path))):match "^%x+"
+  return output_of(("gzip -dc %s | sha256sum"):format(quoted(path))):match "^%x+"
 end
 
 -- Fetches one file beside its place, checks it and renames it; true, or nil and why not.
-local function fetch_checked(file, dir)
+local function fetch_checked(command, file, dir)
   local path = dir .. "/" .. file[1] .. ".gz"
-  if readable(path) and checksum(path) == file[2] then return true end
-  local why = "no mirror answers"
+  if files.exists(path) and checksum(path) == file[2] then return true end
+  local fresh, why = path .. ".part", nil
   for _, mirror in ipairs(mirrors) do
-    local part = path .. ".part"
-    if fetch(mirror .. file[1] .. ".gz", part) then
-      if checksum(part) == file[2] and os.rename(part, path) then return true end
+    local ok
+    ok, why = fetch(command, mirror .. file[1] .. ".gz", fresh)
+    if ok and checksum(fresh) == file[2] then
+      ok, why = os.rename(fresh, path)
+      if ok then return true end
+    elseif ok then
       why = "what came is not the file (wrong checksum)"
     end
-    os.remove(part)
+    os.remove(fresh)
   end
   return nil, why
 end
 
+-- Makes the directory and tries it out; true, or nil and why not.
+local function make(dir)
+  local said = output_of("LC_ALL=C mkdir -p " .. quoted(dir) .. " 2>&1"):match "[^\n]+"
+  if said then return nil, (said:gsub("^mkdir: ", "")) end
+  local try = dir .. "/.part"
+  local f, why = io.open(try, "wb")
+  if not f then return nil, (why:gsub("/%.part:", ":")) end
+  f:close()
+  os.remove(try)
+  return true
+end
+
 local function download(dir)
-  if not (has "curl" or has "wget") then
-    return nil, "neither curl nor wget is there to fetch it"
-  end
-  os.execute("mkdir -p " .. shell(dir) .. " 2>/dev/null")
-  if ffi.C.isatty(2) ~= 0 then
+  local command, why = tool()
+  if not command then return nil, why end
+  local ok
+  ok, why = make(dir)
+  if not ok then return nil, why end
+  if files.is_terminal(2) then
     io.stderr:write("cnnlua: fetching Fashion-MNIST (30 MB) into ", dir, "\n")
   end
-  for _, file in ipairs(files) do
-    local ok, why = fetch_checked(file, dir)
+  for _, file in ipairs(parts) do
+    ok, why = fetch_checked(command, file, dir)
     if not ok then return nil, why end
   end
-  return look(dir)
+  return fashion_mnist.look(dir)
 end
 
 -- ------------------------------------------------------------------------------------------- find
 
-local function named(dir, by)
-  local found, missing = look(dir)
-  if not found then
-    fail.run("Fashion-MNIST: %s %s has no %s (%s puts the files into %s)", by, dir, missing,
-      INSTALL, DISTRIBUTION)
-  end
-  return found, dir
+-- The directory that was named and by what; nil when none was.
+function fashion_mnist.named(dir)
+  if dir then return dir, "--data" end
+  local variable = os.getenv "CNNLUA_DATA"
+  if variable and variable ~= "" then return variable, "$CNNLUA_DATA" end
+  return nil
 end
 
--- Where the files are, without fetching: paths and directory, or nil.
-function fashion_mnist.installed(dir)
-  local variable = os.getenv "CNNLUA_DATA"
-  if dir then return named(dir, "--data") end
-  if variable and variable ~= "" then return named(variable, "$CNNLUA_DATA") end
+local function find_named(dir, by)
+  local found, why = fashion_mnist.look(dir)
+  if found then return found, dir end
+  fail.run("Fashion-MNIST: %s %s %s (%s puts the files into %s)", by, dir, why,
+    fashion_mnist.INSTALL, fashion_mnist.DISTRIBUTION)
+end
+
+-- Where the files are when no directory was named, without fetching: paths and directory, or nil.
+function fashion_mnist.installed()
   local own = cache()
-  for _, place in ipairs { own or DISTRIBUTION, DISTRIBUTION } do
-    local found = look(place)
+  for _, place in ipairs { own or fashion_mnist.DISTRIBUTION, fashion_mnist.DISTRIBUTION } do
+    local found = fashion_mnist.look(place)
     if found then return found, place end
   end
   return nil
 end
 
 function fashion_mnist.find(dir)
-  local found, place = fashion_mnist.installed(dir)
+  local named, by = fashion_mnist.named(dir)
+  if named then return find_named(named, by) end
+  local found, place = fashion_mnist.installed()
   if found then return found, place end
   local own = cache()
-  local why = "there is no cache directory"
+  local why = "$HOME is not set, so there is no cache"
   if own then
     found, why = download(own)
     if found then return found, own end
   end
-  fail.run("Fashion-MNIST is neither in --data, $CNNLUA_DATA, %s nor %s, and %s; %s",
-    own or "a cache", DISTRIBUTION, why, INSTALL)
+  fail.run("Fashion-MNIST is neither in %s nor in %s and cannot be fetched: %s; %s, or --data DIR",
+    own or "a cache", fashion_mnist.DISTRIBUTION, why, fashion_mnist.INSTALL)
 end
 
 return fashion_mnist
