@@ -23,6 +23,8 @@ local handle = require "cnn.handle"
 local step = require "cnn.step"
 local tensor = require "cnn.tensor"
 
+require "cnn.path" -- models can be required
+
 local C = engine.C
 local cnn = {}
 

@@ -164,6 +164,30 @@ describe("as the interface says,", function()
     assert.is_true(program.exists(out .. "/best.safetensors"))
   end)
 
+  it("model scripts can be required, also from the installed files", function()
+    assert.is_table(package.loaded["cnn.path"])
+    local prefix = program.file "prefix"
+    local files, share = prefix .. "/share/lua/5.1", prefix .. "/share/cnnlua"
+    program.shell(("mkdir -p %s/cnn %s && cp lua/cnn/path.lua %s/cnn && cp -r models %s"):format(
+      files, share, files, share))
+    local status, out = program.shell(("cd / && LUA_PATH='%s/?.lua;;' luajit -e %s"):format(files,
+      program.quote [[
+        require "cnn.path"
+        print((assert(package.searchpath("models.resnet", package.path))))]]))
+    assert.equal(0, status, out)
+    assert.equal(share .. "/models/resnet.lua\n", out)
+  end)
+
+  it("scripts have one name each in messages, wherever the program lies", function()
+    local bin = program.file "tree/build"
+    program.shell(("mkdir -p %s && cp -r models %s/.. && cp %s %s/cnnlua"):format(bin, bin,
+      program.quote(program.command), bin))
+    local status, out = program.shell(("cd / && %s/cnnlua -e %s"):format(bin, program.quote [[
+      print((debug.getinfo(require "models.resnet".resnet_block, "S").source))]]))
+    assert.equal(0, status, out)
+    assert.equal("@" .. program.file "tree/models/resnet.lua" .. "\n", out)
+  end)
+
   it("a script's own options are declared by cnn.options", function()
     local opt = cnn.options { ratio = 4 }
     assert.equal(4, opt.ratio)

@@ -94,6 +94,12 @@ describe("the prompt of a script", function()
     assert.equal("8x1x3x3\n3x1x64x64\n", r.out)
   end)
 
+  it("has the recipe with the options put in", function()
+    local r = repl("recipe.train.lr\nrecipe.train.epochs\nrecipe.input[2]\nrecipe.net == net",
+      "-i models/bn_lenet.lua --lr 0.25 --epochs 7 --resize 32")
+    assert.equal("0.25\n7\n32\ntrue\n", r.out)
+  end)
+
   it("answers Ctrl-C with a prompt, not with its end", function()
     -- 3 is the pipe: what a shell runs in the background gets /dev/null for its stdin
     local command = ("(printf '%%s\\n' 'print \"ready\"' "

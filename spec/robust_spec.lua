@@ -388,6 +388,20 @@ describe("cnnlua", function()
     assert.is_true(status ~= 0 and status ~= true)
   end)
 
+  it("names the line of a script's optimizer that ends in a tail call", function()
+    local script = program.file("tail.lua", [[
+local cnn = require "cnn"
+return {
+  name = "tail", input = { 1, 28, 28 }, net = cnn.nn.Sequential(cnn.nn.Flatten(),
+    cnn.nn.Linear(784, 10)),
+  train = { batch = 8, epochs = 1, optimizer = function(params, o)
+    return cnn.optim.SGD(params, { lr = o.lr, momentun = 0.9 })
+  end },
+}]])
+    program.refuses(("%s --limit 8 --out %s"):format(script, program.file "tail"), 1,
+      "tail.lua:6: optim.SGD: unknown option 'momentun'")
+  end)
+
   it("does not print into its own files when its streams are closed", function()
     local file = program.file("closed.txt")
     local code = ([[local f = io.open("%s", "w") print "stray" io.stdout:flush()

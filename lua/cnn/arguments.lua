@@ -1,8 +1,9 @@
--- arguments.lua - the commands' options: names, help and what a value may be (lua-argparse).
+-- arguments.lua - the commands: their names, what they are about, their options (lua-argparse).
 --
 -- arguments.parse(command, words) returns a table of values, or ends with a usage error of one line
--- that says what would be right. Surprising: argparse takes "-0.1" for an option, so a negative
--- number is tied to the option before it ("--lr=-0.1") and answered by the option's own check.
+-- that says what would be right; arguments.glance does the same without a word, nil when the words
+-- are no such options. Surprising: argparse takes "-0.1" for an option, so a negative number is
+-- tied to the option before it ("--lr=-0.1") and answered by the option's own check.
 
 local fail = require "cnn.fail"
 
@@ -10,11 +11,14 @@ local arguments = {}
 
 -- ---------------------------------------------------------------------------- what a value may be
 
-local function whole(option, least)
+local function whole(option, least, most)
   return function(text)
     local value = tonumber(text)
-    if value and value >= least and value < 2 ^ 53 and value % 1 == 0 then return value end
-    return nil, ("%s takes a whole number from %d, got '%s'"):format(option, least, text)
+    if value and value >= least and value <= (most or 2 ^ 53) and value % 1 == 0 then
+      return value
+    end
+    return nil, ("%s takes a whole number from %d%s, got '%s'"):format(option, least,
+      most and " to " .. most or "", text)
   end
 end
 
@@ -59,6 +63,8 @@ end
 
 -- ------------------------------------------------------------------------------------- the options
 
+local MOST_THREADS = 1024 -- the engine's limit
+
 local add = {}
 
 function add.epochs(p)
@@ -78,7 +84,8 @@ function add.device(p)
   p:option("--device", "auto, cpu, cuda or cuda:n"):argname "D":convert(device)
 end
 function add.threads(p)
-  p:option("--threads", "CPU threads (one for each CPU)"):argname "N":convert(whole("--threads", 1))
+  p:option("--threads", "CPU threads (one for each CPU)"):argname "N"
+    :convert(whole("--threads", 1, MOST_THREADS))
 end
 function add.precision(p)
   p:option("--precision", "fp32, tf32 (CUDA only) or bf16"):argname "P"
@@ -107,12 +114,15 @@ function add.set(p)
     :init {}:action "append"
 end
 function add.seconds(p)
-  p:option("--seconds", "to measure, each of train and predict (5)"):argname "S"
+  p:option("--seconds", "to measure, each of train, predict, layers (5)"):argname "S"
     :convert(positive "--seconds")
 end
 function add.only(p)
   p:option("--only", "train or predict"):argname "WHAT"
     :convert(choice("--only", "train", "predict"))
+end
+function add.layers(p)
+  p:flag("--layers", "then each layer alone: ms forward and backward, share")
 end
 function add.quiet(p) p:flag("--quiet", "print the two closing lines only") end
 function add.json(p) p:flag("--json", "print one JSON object only") end
@@ -121,45 +131,85 @@ local function file(p)
   p:argument("file", "a script that returns a recipe"):argname "FILE"
 end
 
-local commands = {
-  train = {
+local function pictures(p)
+  file(p)
+  p:argument("pictures", "PNG files of any size"):argname "PICTURE":args "+"
+end
+
+-- In the order of the help: name, what follows it there, what it does in a few words; `about` where
+-- its own help says more; the options. `module` has the function that is called, if any.
+local in_order = {
+  {
+    name = "train", module = "cnn.commands", words = "FILE [options]", does = "trains",
     about = "Trains the model that the script returns.", positional = file,
     "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
     "out", "resume", "set", "quiet", "json",
   },
-  shapes = {
+  {
+    name = "shapes", module = "cnn.commands", words = "FILE",
+    does = "layer by layer: output shape, parameters, multiply-adds, bytes",
     about = "Prints every layer's output shape, parameters, multiply-adds and activation bytes.",
     positional = file, "batch", "resize", "set",
   },
-  eval = {
+  {
+    name = "eval", module = "cnn.commands", words = "FILE --weights W",
+    does = "loss and accuracy over the test images",
     about = "Prints loss and accuracy over the test images.", positional = file,
     "weights", "batch", "resize", "device", "threads", "precision", "data", "set", "json",
   },
-  predict = {
+  {
+    name = "predict", module = "cnn.predict", words = "FILE --weights W PICTURE...",
+    does = "label and probability of each picture",
     about = "Prints the most probable label of each picture. As in Fashion-MNIST the object is "
       .. "taken to be light on a dark ground; nothing is inverted.",
-    positional = function(p)
-      file(p)
-      p:argument("pictures", "PNG files of any size"):argname "PICTURE":args "+"
-    end,
-    "weights", "resize", "device", "threads", "precision", "data", "set", "json",
+    positional = pictures,
+    "weights", "resize", "device", "threads", "precision", "set", "json",
   },
-  bench = {
-    about = "Measures images/s of training and of prediction, on pictures made up in memory.",
+  {
+    name = "bench", module = "cnn.bench", words = "FILE",
+    does = "images/s of training and of prediction; --layers: each layer's time",
+    about = "Measures images/s of training and of prediction, on pictures made up in memory. "
+      .. "--layers adds every layer alone, in the order of the calls (with --only predict: forward "
+      .. "alone). What a block does between its layers, such as additions and concatenations, is "
+      .. "in none of them, nor are loss and optimizer: the last line tells what the whole step "
+      .. "takes beyond the layers' sum (or less, where a step saves what layers alone cannot).",
     positional = file,
-    "seconds", "only", "batch", "resize", "seed", "device", "threads", "precision", "set", "json",
+    "seconds", "only", "layers", "batch", "resize", "seed", "device", "threads", "precision", "set",
+    "json",
   },
-  check = {
+  {
+    name = "check", module = "cnn.check", words = "FILE",
+    does = "gradient check of a script's blocks and ops",
     about = "Compares the gradients of a script's blocks and ops with difference quotients.",
     positional = file, "seed", "threads", "set",
   },
-  doctor = { about = "Says what was found, what is missing and how to get it.", "data" },
+  {
+    name = "doctor", module = "cnn.doctor",
+    does = "what was found, what is missing, how to get it",
+    about = "Says what was found, what is missing and how to get it.", "data",
+  },
+  {
+    name = "-i", words = "FILE [options]",
+    does = "a prompt with net, recipe and data in scope",
+    about = "A prompt with the script's net, recipe and data in scope.", positional = file,
+    "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
+    "set",
+  },
 }
+
+local commands = {}
+for _, command in ipairs(in_order) do commands[command.name] = command end
 
 local function parser(command)
   local spec = commands[command]
-  local p = require "argparse"("cnnlua " .. command, spec.about)
+  local found, argparse = pcall(require, "argparse")
+  if not found then
+    fail.run("the options of %s cannot be read without lua-argparse: apt-get install lua-argparse",
+      command)
+  end
+  local p = argparse("cnnlua " .. command, spec.about)
   p:usage_margin(2)
+  p:help_max_width(80)
   if spec.positional then spec.positional(p) end
   for _, name in ipairs(spec) do add[name](p) end
   return p
@@ -184,8 +234,7 @@ local function options_of(command)
   return table.concat(list, " ")
 end
 
--- The values, or nil and why not.
-function arguments.try(command, words)
+function arguments.parse(command, words)
   local ok, values = parser(command):pparse(join_negatives(words))
   if ok then return values end
   local why = values
@@ -194,15 +243,31 @@ function arguments.try(command, words)
     why = why:match "^unknown option '[^']*'"
       .. (tip and "; did you mean " .. tip .. "?" or "; there are " .. options_of(command))
   end
-  return nil, (why:gsub("\n", " "))
+  fail.usage("%s: %s", command, (why:gsub("\n", " ")))
 end
 
-function arguments.parse(command, words)
-  local values, why = arguments.try(command, words)
-  if not values then fail.usage("%s: %s", command, why) end
-  return values
+-- A --help among the words is none of the options here: it would print and end the program.
+function arguments.glance(command, words)
+  local found, p = pcall(parser, command)
+  if not found then return nil end
+  local ok, values = p:add_help(false):pparse(join_negatives(words))
+  return ok and values or nil
 end
 
-arguments.commands = { "train", "shapes", "eval", "predict", "bench", "check", "doctor" }
+-- The module of a command word, or nil.
+function arguments.module(name)
+  return commands[name] and commands[name].module
+end
+
+-- A line for each command, or two where its words are many.
+function arguments.help()
+  local lines = {}
+  for _, command in ipairs(in_order) do
+    local words = "cnnlua " .. command.name .. (command.words and " " .. command.words or "")
+    local gap = #words < 32 and (" "):rep(32 - #words) or "\n" .. (" "):rep(32)
+    lines[#lines + 1] = words .. gap .. command.does
+  end
+  return table.concat(lines, "\n")
+end
 
 return arguments

@@ -9,6 +9,7 @@
 -- a plain Lua script never loads the engine's bindings unless it asks for them.
 
 local host = require "cnn.host"
+local arguments = require "cnn.arguments"
 local fail = require "cnn.fail"
 
 local cli = {}
@@ -16,25 +17,12 @@ local cli = {}
 local help = [[
 cnnlua                          a prompt
 cnnlua FILE [options]           trains the recipe that FILE returns; runs any other Lua file
-cnnlua train FILE [options]     trains
-cnnlua shapes FILE              layer by layer: output shape, parameters, multiply-adds, bytes
-cnnlua eval FILE --weights W    loss and accuracy over the test images
-cnnlua predict FILE --weights W PICTURE...
-                                label and probability of each picture
-cnnlua bench FILE               images/s of training and of prediction
-cnnlua check FILE               gradient check of a script's blocks and ops
-cnnlua doctor                   what was found, what is missing, how to get it
-cnnlua -i FILE [options]        a prompt with net, recipe and data in scope
+%s
 cnnlua -e CODE, -l NAME, -      as luajit: a line of Lua, a module, standard input
 cnnlua --version, --help        cnnlua train --help lists the options of train
 
 A script's options come after its name: cnnlua models/vgg.lua --set ratio=1 --epochs 3
 ]]
-
-local commands = {
-  train = "cnn.commands", shapes = "cnn.commands", eval = "cnn.commands", predict = "cnn.predict",
-  bench = "cnn.bench", check = "cnn.check", doctor = "cnn.doctor",
-}
 
 local function rest(words, first)
   local list = {}
@@ -52,29 +40,15 @@ end
 -- The doctor comes also where the option parser is what is missing.
 local function run_command(name, words)
   local bare = name == "doctor" and #words == 0
-  local options = bare and {} or require "cnn.arguments".parse(name, words)
+  local options = bare and {} or arguments.parse(name, words)
   if options.file then set_arg({ [0] = name, options.file }, 1) end
-  return require(commands[name])[name](options) or 0
+  return require(arguments.module(name))[name](options) or 0
 end
 
--- A script may be a recipe or any program, and only running it tells. Options are read before,
--- leniently, because a recipe's net depends on the seed and on --set.
 local function run_file(words, place)
-  local file, words_after = words[place], rest(words, place + 1)
   set_arg(words, place)
-  local recipe = require "cnn.recipe"
-  local options, why = {}, nil
-  if #words_after > 0 then
-    local all = { file, unpack(words_after) }
-    options, why = require "cnn.arguments".try("train", all)
-  end
-  if options then recipe.prepare(options) end
-  local value = recipe.run_script(file, unpack(words_after))
-  if not recipe.looks_like(value) then return 0 end
-  if not options then fail.usage("train: %s", why) end
-  require "cnn.options".check()
-  options.file = file
-  require "cnn.train"(value, options)
+  local value, options = require "cnn.script".run("train", words[place], rest(words, place + 1))
+  if options then require "cnn.train".run(value, options) end
   return 0
 end
 
@@ -83,8 +57,15 @@ local function run_chunk(chunk, why, ...)
   chunk(...)
 end
 
+-- The prompt, of the script at `place` if there is one.
 local function prompt(words, place)
-  return require "cnn.repl".run(words and words[place] and rest(words, place))
+  local file = words[place]
+  if file and file:match "^%-" then
+    arguments.parse("-i", rest(words, place))
+    fail.usage "-i: the options come after FILE"
+  end
+  if file then set_arg(words, place) end
+  return require "cnn.repl".run(file, rest(words, place + 1))
 end
 
 -- luajit's options, in their order, then a script or the prompt.
@@ -123,19 +104,19 @@ local function run_lua(words)
     i = i + 1
   end
   if ran then return 0 end
-  return prompt()
+  return prompt(words, i)
 end
 
 local function dispatch(words)
   local first = words[1]
   require "cnn.path"
   if first == "--help" or first == "-h" then
-    io.write(help)
+    io.write(help:format(arguments.help()))
     return 0
   elseif first == "--version" or first == "-v" then
     print("cnnlua " .. require "cnn".version)
     return 0
-  elseif commands[first] then
+  elseif arguments.module(first) then
     return run_command(first, rest(words, 2))
   end
   return run_lua(words)

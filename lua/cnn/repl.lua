@@ -8,13 +8,11 @@
 
 local ffi = require "ffi"
 local fail = require "cnn.fail"
+local files = require "cnn.files"
 local guard = require "cnn.guard"
 local lexer = require "cnn.locals"
 
-ffi.cdef [[
-int siginterrupt(int number, int flag);
-int isatty(int file);
-]]
+ffi.cdef "int siginterrupt(int number, int flag);"
 
 local SIGINT = 2
 
@@ -132,16 +130,14 @@ local function new_environment()
   return environment, late
 end
 
--- net, recipe and data of a script; data is read when it is first named.
-local function load_script(environment, late, words)
+-- net, recipe and data of a script, with the options put in; data is read when it is first named.
+local function load_script(environment, late, file, words)
+  local value, options = require "cnn.script".run("-i", file, words)
+  if not options then return end
   local recipe = require "cnn.recipe"
-  local options = require "cnn.arguments".parse("train", words)
-  recipe.prepare(options)
-  local value = recipe.run_script(options.file)
-  if not recipe.looks_like(value) then return end
-  require "cnn.options".check()
   local checked = recipe.check(value, options)
-  environment.net, environment.recipe = value.net, value
+  checked.net:to((recipe.device(options)))
+  environment.net, environment.recipe = checked.net, checked
   function late.data()
     return require "cnn.data".open(checked.data, {
       batch = checked.train.batch, height = checked.input[2], width = checked.input[3],
@@ -150,11 +146,11 @@ local function load_script(environment, late, words)
   end
 end
 
--- words: FILE and options, or nil.
-function repl.run(words)
+-- file: a script or nil; words: its arguments, which for a recipe are options.
+function repl.run(file, words)
   local environment, late = new_environment()
-  local terminal = ffi.C.isatty(0) ~= 0
-  if words and #words > 0 then load_script(environment, late, words) end
+  local terminal = files.is_terminal(0)
+  if file then load_script(environment, late, file, words) end
   if terminal then
     print(("cnnlua %s; cnn and nn are at hand%s; Ctrl-D ends"):format(environment.cnn.version,
       environment.net and ", and so are net, recipe and data" or ""))
