@@ -5,6 +5,7 @@ local cjson = require "cjson"
 local cnn = require "cnn"
 local program = require "spec.support.program"
 
+local nn = cnn.nn
 local quote, file = program.quote, program.file
 
 -- A recipe of which a part is replaced; written to a script of its own.
@@ -50,6 +51,30 @@ describe("cnnlua", function()
     assert.equal(3, program.run("-e 'os.exit(3)'").status)
     local table_script = quote(file("table.lua", "print 'ran'\nreturn { 1, 2, 3 }"))
     assert.equal("ran\n", program.ok(table_script).out)
+  end)
+
+  it("reads a script's words as options only when it returns a recipe", function()
+    local script = quote(file("words.lua", "print(...)"))
+    for _, words in ipairs { "--help", "-h", "--set foo", "--threads 999999999", "--epochs 0" } do
+      local no_argparse = { env = "LUA_PATH=/nowhere/?.lua" }
+      assert.equal(words .. "\n", (program.ok(script .. " " .. words).out:gsub("\t", " ")))
+      assert.equal(words .. "\n",
+        (program.ok(script .. " " .. words, no_argparse).out:gsub("\t", " ")))
+    end
+    assert.equal(program.ok("train --help").out, program.ok("models/bn_lenet.lua --help").out)
+    assert.equal("--help\n3\n", program.ok("-i " .. script .. " --help", { input = "1 + 2" }).out)
+  end)
+
+  it("does not load the engine for a script that does not ask for it", function()
+    local script = quote(file("bare.lua", 'print(package.loaded["cnn.ffi"])'))
+    assert.equal("nil\n", program.ok(script .. " a b").out)
+  end)
+
+  it("says what to install where the option parser is missing", function()
+    for _, words in ipairs { "shapes models/vgg.lua", "models/vgg.lua --epochs 3" } do
+      program.refuses(words, 1, "apt%-get install lua%-argparse",
+        { env = "LUA_PATH=/nowhere/?.lua" })
+    end
   end)
 
   it("can be piped into head", function()
@@ -109,21 +134,6 @@ describe("cnnlua", function()
     assert.equal(pictures[3], list[3].picture)
   end)
 
-  it("measures images a second", function()
-    local words = "bench models/bn_lenet.lua --seconds 0.1 --batch 16 "
-    local text = program.ok(words).out
-    assert.truthy(text:find "train +[%d.]+ images/s" and text:find "predict +[%d.]+ images/s", text)
-    local r = cjson.decode(program.ok(words .. "--json").out)
-    assert.equal(16, r.batch)
-    assert.equal("cpu", r.device)
-    for _, what in ipairs { "train", "predict" } do
-      assert.is_true(r[what].min <= r[what].images_per_s and r[what].images_per_s <= r[what].max)
-    end
-    assert.is_true(r.peak_mb > 1)
-    r = cjson.decode(program.ok(words .. "--only predict --json").out)
-    assert.is_nil(r.train)
-  end)
-
   it("checks gradients of blocks and ops", function()
     local good = file("good.lua", [[
       local nn = require "cnn".nn
@@ -180,6 +190,8 @@ local wrong = {
   { "models/bn_lenet.lua --resize 9x", 2, "%-%-resize.*'9x'" },
   { "models/bn_lenet.lua --seed x", 2, "%-%-seed.*'x'" },
   { "models/bn_lenet.lua --threads 0", 2, "%-%-threads.*'0'" },
+  { "models/bn_lenet.lua --threads 1025", 2, "%-%-threads.*to 1024.*'1025'" },
+  { "models/bn_lenet.lua --set foo", 2, "%-%-set.*key=value.*'foo'" },
   { "models/bn_lenet.lua --device gpu", 2, "cuda.*'gpu'" },
   { "models/bn_lenet.lua --device cuda", 1, "cuda.*%-%-device cpu" },
   { "models/bn_lenet.lua --precision fp16", 2, "fp32, tf32, bf16.*'fp16'" },
@@ -197,6 +209,7 @@ local wrong = {
   { "eval models/bn_lenet.lua --weights /nowhere.safetensors", 1, "/nowhere.safetensors" },
   { "eval models/bn_lenet.lua --weights models/bn_lenet.lua", 1, "safetensors" },
   { "predict models/bn_lenet.lua --weights /nowhere", 2, "picture" },
+  { "predict models/bn_lenet.lua --weights /nowhere --data / a.png", 2, "%-%-data.*%-%-device" },
   { "bench models/bn_lenet.lua --seconds -1", 2, "%-%-seconds" },
   { "bench models/bn_lenet.lua --only dance", 2, "train, predict.*'dance'" },
   { "-e", 2, "%-e" },
@@ -205,6 +218,10 @@ local wrong = {
   { "-e 'error {}'", 1, "table" },
   { "-l nosuchmodule", 1, "nosuchmodule" },
   { "-i models/nosuch.lua", 1, "models/nosuch.lua" },
+  { "-i models/bn_lenet.lua --device cuda", 1, "cuda.*%-%-device cpu" },
+  { "-i models/bn_lenet.lua --precision bf16", 2, "bf16.*fp32" },
+  { "-i models/bn_lenet.lua --out /tmp", 2, "%-%-out.*%-%-epochs" },
+  { "-i --lr 1 models/bn_lenet.lua", 2, "after FILE" },
   { "models/bn_lenet.lua --out /dev/null/runs --limit 64", 1, "/dev/null" },
   { "models/bn_lenet.lua --out /proc/runs --limit 64", 1, "/proc/runs" },
 }
@@ -309,5 +326,93 @@ describe("one line and the right exit status for", function()
     program.shell("mkdir " .. dir)
     program.refuses("models/bn_lenet.lua --data " .. dir, 1, "train%-images")
     assert.equal("", (select(2, program.shell("ls -A " .. dir))))
+  end)
+end)
+
+-- Runs words in an empty directory of its own, "CNNLUA" being the program: status, output, and what
+-- is left in that directory.
+local function elsewhere(name, words)
+  local command = program.command:match "^/" and quote(program.command)
+    or '"$OLDPWD"/' .. quote(program.command)
+  local status, text = program.shell(("mkdir %s && cd %s && { %s; }"):format(quote(file(name)),
+    quote(file(name)), (words:gsub("CNNLUA", function() return command end))))
+  return status, text, (select(2, program.shell("ls -A " .. quote(file(name)))))
+end
+
+describe("a run without --out", function()
+  teardown(program.sweep)
+
+  it("leaves no directory when it fails before its first step", function()
+    local script = recipe("early", { train = "{ augment = function() error 'as asked' end }" })
+    local status, text, listed = elsewhere("empty", "CNNLUA " .. script .. " --limit 32")
+    assert.equal(1, status)
+    assert.truthy(text:find "as asked")
+    assert.equal("", listed)
+  end)
+
+  it("has a directory of its own, however many start at once", function()
+    local code = quote [[local open = require "cnn.rundir".open
+      for _ = 1, 100 do print(open("x").path) end]]
+    local _, text = elsewhere("many", ("CNNLUA -e %s >a & CNNLUA -e %s >b; wait; cat a b")
+      :format(code, code))
+    local seen, count = {}, 0
+    for path in text:gmatch "runs/[^\n]+" do
+      assert.is_nil(seen[path], path)
+      seen[path], count = true, count + 1
+    end
+    assert.equal(200, count, text)
+  end)
+end)
+
+describe("a table that a script returns", function()
+  teardown(program.sweep)
+
+  it("is a recipe when it has a net, or both input and train", function()
+    for i, value in ipairs { '{ name = "x" }', "{ input = { 1, 2, 3 } }", "{ train = print }" } do
+      local script = quote(file(("any%d.lua"):format(i), "print(...)\nreturn " .. value))
+      assert.equal("a\t--lr\tb\n", program.ok(script .. " a --lr b").out)
+      program.refuses("shapes " .. script, 1, "returns a table without a net")
+    end
+  end)
+
+  it("has what train takes in train", function()
+    for _, key in ipairs { "lr", "batch", "epochs", "optimizer", "augment", "weight_decay" } do
+      program.refuses("shapes " .. recipe("top", { [key] = "3" }), 1,
+        "recipe's " .. key .. " .*write it into train = { " .. key .. " = ")
+    end
+  end)
+end)
+
+describe("weights", function()
+  teardown(program.sweep)
+
+  local net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+  local picture
+
+  setup(function()
+    picture = file "grey.png"
+    cnn.image.write(picture, cnn.full({ 1, 28, 28 }, 0.5))
+  end)
+
+  it("that are not finite are told of in one line", function()
+    cnn.no_grad(function() net[2].bias[3]:fill(0 / 0) end)
+    net:save(file "nan.safetensors")
+    local words = recipe "nan" .. " --weights " .. quote(file "nan.safetensors")
+    for _, json in ipairs { "", " --json" } do
+      local pattern = "output for %s is not finite: the parameter 2.bias is not finite"
+      program.refuses("eval " .. words .. json, 1, pattern:format "the test images")
+      program.refuses(("predict %s %s%s"):format(words, quote(picture), json), 1,
+        pattern:format ".*grey.png")
+    end
+  end)
+
+  it("of a net that does not give one value a class are not used", function()
+    local five = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+    five:save(file "five.safetensors")
+    local words = recipe("five", { net = "nn.Sequential(nn.Flatten(), nn.Linear(784, 5))" })
+      .. " --weights " .. quote(file "five.safetensors")
+    local pattern = "gives 1x5 for one image; fashion%-mnist has 10 classes"
+    program.refuses("eval " .. words, 1, pattern)
+    program.refuses("predict " .. words .. " " .. quote(picture), 1, pattern)
   end)
 end)

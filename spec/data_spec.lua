@@ -128,6 +128,36 @@ describe("a data set", function()
     end
   end)
 
+  it("keeps its settings when a recipe names it, unless others are given", function()
+    local dir = idx.directory "plain"
+    local own = cnn.data.fashion_mnist { dir = dir, limit = 7, seed = 3, resize = { 9, 14 } }
+    local opened = cnn.data.open(own, { batch = 4 })
+    assert.equal(7, opened.train:count())
+    assert.equal(10, opened.test:count())
+    assert.equal("4x1x9x14", tostring(first_batch(opened.train):shape()))
+    assert.same(collect(own.train, { epoch = 1 }), collect(opened.train, { epoch = 1 }))
+    local other = cnn.data.open(own, { batch = 4, limit = 20, seed = 4, height = 5, width = 6 })
+    assert.equal("4x1x5x6", tostring(first_batch(other.test):shape()))
+    local plain = cnn.data.fashion_mnist { dir = dir, seed = 4 }
+    assert.same(collect(plain.train, { epoch = 1 }), collect(other.train, { epoch = 1 }))
+    assert.equal(20, cnn.data.open(own, { limit = 20, dir = dir }).train:count())
+  end)
+
+  it("says which keys a table of a script's own may have", function()
+    local images = cnn.zeros({ 2, 1, 2, 2 }, { dtype = "u8" })
+    local part = { images = images, labels = { 1, 2 } }
+    local refused = {
+      [{ classes = 2, train = part, test = part, limt = 1 }] = "'limt'.*known: name.*'limit'",
+      [{ classes = 2, test = part, train = { images = images, labels = { 1, 2 }, lables = 1 } }]
+        = "train: unknown option 'lables'.*known: images, labels",
+    }
+    for given, pattern in pairs(refused) do
+      local ok, why = pcall(cnn.data.from, given)
+      assert.is_false(ok)
+      assert.truthy(why:find("data_spec.lua:%d+: data.*" .. pattern), why)
+    end
+  end)
+
   it("never reads the four files of a directory that lacks one", function()
     assert.has_error(function()
       cnn.data.fashion_mnist { dir = idx.directory("lacking", { [4] = false }) }

@@ -332,3 +332,246 @@ describe("a recipe's own", function()
     assert.truthy(r.out:find("light.png: light 0%.%d%d%d"))
   end)
 end)
+
+-- ------------------------------------------------------------------------- small nets, own images
+
+-- A script that trains on 40 pictures of 4x4 in two classes, dark ones and light ones. `parts`
+-- replaces net, train and data; `before` is what comes first. All are Lua text.
+local function small(name, parts)
+  parts = parts or {}
+  local values = {
+    NAME = name, BEFORE = parts.before or "",
+    NET = parts.net or "nn.Sequential(nn.Flatten(), nn.Linear(16, 2))",
+    TRAIN = parts.train or "{ batch = 8, epochs = 2, lr = 0.1 }",
+    DATA = parts.data or "{ classes = { 'dark', 'light' }, train = part, test = part }",
+  }
+  local text = ([[
+    local cnn = require "cnn"
+    local nn = cnn.nn
+    local images = cnn.zeros({ 40, 1, 4, 4 }, { dtype = "u8" })
+    local labels = {}
+    for i = 1, 40 do
+      images[i]:fill(i % 2 * 200 + i)
+      labels[i] = i % 2 + 1
+    end
+    local part = { images = images, labels = labels }
+    $BEFORE
+    return { name = "$NAME", input = { 1, 4, 4 }, net = $NET, train = $TRAIN, data = $DATA }
+  ]]):gsub("%$(%u+)", values)
+  return quote(program.file(name .. ".lua", text))
+end
+
+local function to(name) return " --out " .. quote(out(name)) .. " " end
+
+describe("a run of a small net", function()
+  teardown(program.sweep)
+
+  it("keeps what the recipe's data say of limit, seed, size and batch", function()
+    local function script(name, settings)
+      return small(name, {
+        net = "nn.Sequential(nn.Flatten(), nn.Linear(nil, 2))", train = "{ epochs = 1 }",
+        data = "{ name = 'own', classes = 2, train = part, test = part" .. settings .. " }",
+      })
+    end
+    local own = script("settings", ", limit = 20, seed = 3, batch = 5")
+    local r = program.ok(own .. to "settings")
+    assert.truthy(r.out:find "data own: 20 training and 40 test", r.out)
+    assert.truthy(r.out:find "batch 5, 1 epochs, seed 1", r.out)
+    assert.truthy(program.ok(own .. to "limited" .. "--limit 10").out:find "own: 10 training")
+    program.ok(own .. to "reseeded" .. "--seed 1")
+    program.ok(script("unseeded", ", limit = 20, batch = 5") .. to "unseeded")
+    assert.are_not.same(numbers "settings", numbers "unseeded")
+    assert.same(numbers "reseeded", numbers "unseeded")
+    local sized = script("sized", ", resize = 8")
+    program.refuses(sized .. to "sized", 1, "input is 4x4 and its data are resized to 8x8")
+    program.ok(sized .. to "sized" .. "--resize 6")
+    program.refuses(script("slip", ", limits = 8") .. to "slip", 1, "limits.*'limit'")
+    program.refuses(own .. to "sized" .. "--data /usr", 2, "%-%-data /usr.*data of its own")
+  end)
+
+  it("keeps what cnn.data.fashion_mnist was told in the script", function()
+    local script = program.file("told.lua", [[
+      local cnn = require "cnn"
+      local nn = cnn.nn
+      return {
+        name = "told", input = { 1, 14, 14 }, train = { batch = 50, epochs = 1 },
+        net = nn.Sequential(nn.Flatten(), nn.Linear(196, 10)),
+        data = cnn.data.fashion_mnist { limit = 150, resize = 14, seed = 4 },
+      }]])
+    assert.truthy(program.ok(quote(script) .. to "told").out:find "150 training")
+    program.ok(quote(script) .. to "told1" .. "--seed 1 --limit 150")
+    assert.are_not.same(numbers "told", numbers "told1")
+  end)
+
+  it("has a last batch of one image unless a batch norm would see one value a channel", function()
+    program.ok("models/bn_lenet_scratch.lua --limit 201 --batch 200 --epochs 1" .. to "scratch")
+    local block = [[
+      local Block = nn.module "Block"
+      function Block:init() self:buffer("seen", cnn.zeros(1, 16)) end
+      function Block:forward(x)
+        self.seen:copy(x:mean { 1 }:detach())
+        return x:mean():item() > 9 and x * 2 or x
+      end]]
+    program.ok(small("values", { before = block, train = "{ batch = 39, epochs = 1 }",
+      net = "nn.Sequential(nn.Flatten(), Block(), nn.Linear(16, 2))" }) .. to "values")
+    program.ok(small("pixels", { train = "{ batch = 39, epochs = 1 }",
+      net = "nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2))" }) .. to "pixels")
+    program.refuses(small("norm", { train = "{ batch = 39, epochs = 1 }",
+      net = "nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2))" }) .. to "norm", 1,
+      "last batch.*1 image .40 images, 39 a batch.*net%[2%] BatchNorm1d%(16%)")
+  end)
+
+  it("takes a smaller batch when nobody asked for one", function()
+    local r = program.ok(small("default", { train = "{ epochs = 1 }" }) .. to "default")
+    assert.truthy(r.out:find "batch 40, 1 epochs", r.out)
+    program.refuses(small("asked", { train = "{ batch = 41 }" }) .. to "asked", 1,
+      "batch 41 is larger than the data set of 40")
+    program.refuses(small("default") .. to "asked" .. "--batch 128", 1, "batch 128 is larger")
+    program.ok(small("asked", { train = "{ batch = 41, epochs = 1 }" }) .. to "asked" ..
+      "--limit 20")
+  end)
+
+  it("augments by name, and says which names there are", function()
+    for i, name in ipairs { "flip", "crop" } do
+      program.ok(small(name, { train = ("{ epochs = 1, augment = %q }"):format(name) })
+        .. to("augment" .. i))
+    end
+    program.refuses(small("mirror", { train = "{ augment = 'mirror' }" }) .. to "mirror", 1,
+      "augment has to be a function.* crop, flip, got the string 'mirror'")
+    program.refuses(small("number", { train = "{ augment = 7 }" }) .. to "mirror", 1,
+      "augment.* crop, flip, got 7")
+    program.refuses(small("schedule", { train = "{ schedule = 7 }" }) .. to "mirror", 1,
+      "schedule.*7.*cosine")
+  end)
+
+  it("goes on in another directory with the best weights so far", function()
+    local script = small("best", { train = "{ batch = 8, epochs = 1, lr = 1e-30 }" })
+    program.ok(script .. to "old")
+    program.ok(script .. " --epochs 2 --resume " .. quote(out "old") .. to "new")
+    assert.equal(program.read(out "old" .. "/best.safetensors"),
+      program.read(out "new" .. "/best.safetensors"))
+    local _, listed = program.shell("ls -A " .. quote(out "new"))
+    assert.is_nil(listed:find "part")
+  end)
+
+  it("goes on with the script's own options, unless they are given anew", function()
+    local script = small("set", {
+      before = "local opt = cnn.options { width = 8, depth = 1 }",
+      net = "nn.Sequential(nn.Flatten(), nn.Linear(16, opt.width), nn.Linear(opt.width, 2))",
+    })
+    program.ok(script .. " --set width=3 --epochs 1" .. to "set")
+    program.ok("train " .. script .. " --epochs 2 --resume " .. quote(out "set") .. to "set2")
+    program.ok(script .. " --epochs 3 --resume " .. quote(out "set2"))
+    program.refuses(script .. " --set width=4 --resume " .. quote(out "set"), 1, "does not fit")
+  end)
+
+  it("gives a script's math.random the same numbers after --resume", function()
+    local script = small("depth", {
+      before = [[
+        local Depth = nn.module "Depth"
+        function Depth:forward(x)
+          if self.training and math.random() < 0.5 then return x end
+          return x * 1.25
+        end]],
+      net = "nn.Sequential(nn.Flatten(), Depth(), nn.Linear(16, 2))",
+    })
+    program.ok(script .. to "straight" .. "--epochs 4")
+    program.ok(script .. to "broken" .. "--epochs 2")
+    program.ok(script .. " --epochs 4 --resume " .. quote(out "broken"))
+    assert.same(tensors "straight", tensors "broken")
+  end)
+
+  it("that failed in an evaluation goes on with the rate that it had", function()
+    local script = small("rate", {
+      before = [[
+        local opt = cnn.options { fail = 2 }
+        local Fails, evaluations = nn.module "Fails", 0
+        function Fails:forward(x)
+          if not self.training and x.device ~= "meta" then evaluations = evaluations + 1 end
+          if evaluations == opt.fail * 5 then error "as asked" end
+          return x
+        end]],
+      net = "nn.Sequential(nn.Flatten(), Fails(), nn.Linear(16, 2))",
+      train = "{ batch = 8, epochs = 3, lr = 0.1, schedule = 'cosine' }",
+    })
+    program.ok(script .. to "whole-rate" .. "--set fail=99")
+    program.refuses(script .. to "rate", 1, "as asked")
+    program.ok(script .. " --set fail=99 --resume " .. quote(out "rate"))
+    assert.same(numbers "whole-rate", numbers "rate")
+  end)
+
+  it("shows on a terminal of 80 columns what time is left", function()
+    local words = ("stty cols 80; %s models/bn_lenet.lua --limit 4096 --epochs 1 --batch 16%s")
+      :format(quote(program.command), to "terminal")
+    local status, text = program.shell(("TERM=dumb script -qec %s /dev/null </dev/null")
+      :format(quote(words)))
+    assert.equal(0, status, text)
+    local count = 0
+    for line in text:gmatch "\r(epoch 1/1 [^\r\n\27]+)\27" do
+      count = count + 1
+      assert.is_true(#line < 80, line)
+      assert.truthy(line:find "^epoch 1/1 [#.]+ +%d+%%  [%d.:]+ %a+ left  loss .* examples/sec$",
+        line)
+    end
+    assert.is_true(count > 0, text)
+  end)
+end)
+
+describe("cnn.train", function()
+  teardown(program.sweep)
+
+  local function recipe()
+    local images = cnn.zeros({ 8, 1, 4, 4 }, { dtype = "u8" })
+    local part = { images = images, labels = { 1, 2, 1, 2, 1, 2, 1, 2 } }
+    return {
+      name = "lua", input = { 1, 4, 4 }, train = { epochs = 1 },
+      net = cnn.nn.Sequential(cnn.nn.AdaptiveAvgPool2d(2), cnn.nn.Flatten(), cnn.nn.Linear(4, 2)),
+      data = { classes = 2, train = part, test = part },
+    }
+  end
+
+  it("takes the options of the command line as Lua values", function()
+    local threads, write = cnn.threads(), io.write
+    io.write = function() end -- luacheck: ignore 122
+    local ok, result = pcall(cnn.train, recipe(),
+      { resize = 6, threads = 1, epochs = 2, seed = 7, quiet = true, out = out "lua" })
+    io.write = write -- luacheck: ignore 122
+    local used = cnn.threads()
+    cnn.set_threads(threads)
+    assert.is_true(ok, result)
+    assert.equal(1, used)
+    assert.equal(2, result.epochs)
+    assert.equal(8, result.batch)
+    assert.equal(7, result.seed)
+    local state = checkpoint.open(out "lua" .. "/last.safetensors").metadata["cnnlua.run"]
+    assert.truthy(state:find('"height":"0x1.8p+2"', 1, true), state)
+  end)
+
+  it("says of a wrong option what would be right, at the caller's line", function()
+    local wrong = {
+      { { resize = "x" }, "resize: expected a whole number.*got the string 'x'" },
+      { { resize = { 1, 2, 3 } }, "resize: expected" },
+      { { out = 5 }, "out: expected a string, got 5" }, { { out = "" }, "out: expected a name" },
+      { { data = {} }, "data: expected a string" },
+      { { resume = true }, "resume: expected a string, got true" },
+      { { seed = "x" }, "seed: expected a whole number" },
+      { { threads = 0 }, "threads: expected a whole number >= 1, got 0" },
+      { { epochs = 1.5 }, "epochs: expected a whole number" },
+      { { batch = -1 }, "batch: expected a whole number" },
+      { { limit = "all" }, "limit: expected a whole number" },
+      { { lr = 0 }, "lr: expected a number above 0" }, { { lr = "fast" }, "lr: expected" },
+      { { device = "gpu" }, "device: expected auto, cpu, cuda or cuda:n" },
+      { { device = 1 }, "device: expected a string" },
+      { { precision = "fp16" }, "precision: expected fp32, tf32 or bf16" },
+      { { quiet = 1 }, "quiet: expected true or false" },
+      { { json = "yes" }, "json: expected true or false" },
+      { { set = { "a=1" } }, "unknown option 'set'" }, { { file = "x" }, "unknown option 'file'" },
+      { "fast", "options: expected a table" },
+    }
+    for _, row in ipairs(wrong) do
+      local ok, why = pcall(cnn.train, recipe(), row[1])
+      assert.is_false(ok)
+      assert.truthy(tostring(why):find("run_spec.lua:%d+: cnn.train: " .. row[2]), why)
+    end
+  end)
+end)

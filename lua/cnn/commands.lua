@@ -4,12 +4,13 @@
 -- Surprising: eval knows nothing of how the weights came about; any safetensors file whose names
 -- and shapes are the net's will do.
 
+local finite = require "cnn.finite"
 local recipe = require "cnn.recipe"
 
 local commands = {}
 
 function commands.train(options)
-  require "cnn.train"(recipe.value(options.file, options), options)
+  require "cnn.train".run(recipe.value(options.file, options), options)
 end
 
 function commands.shapes(options)
@@ -21,7 +22,7 @@ end
 function commands.load_trained(options)
   local loaded = recipe.load(options.file, options)
   loaded.device, loaded.precision = recipe.device(options)
-  loaded.net:shapes({ 1, unpack(loaded.input) }, { quiet = true })
+  recipe.dry_run(loaded)
   require "cnn.checkpoint".load(loaded.net, options.weights)
   loaded.net:to(loaded.device)
   loaded.net:eval()
@@ -35,6 +36,7 @@ function commands.eval(options)
     dir = options.data, only = "test",
   })
   local loss, acc = require "cnn.train".evaluate(loaded.net, data.test)
+  if loss - loss ~= 0 then finite.refuse(loaded.net, "the test images") end
   if options.json then
     print(require "cjson".encode {
       name = loaded.name, loss = loss, acc = acc, images = data.test:count(),

@@ -5,7 +5,9 @@
 --   data.classes[y[1]:item()]
 --   cnn.data.from { train = { images = u8, labels = i32 }, test = ..., classes = { ... } }
 --
--- Bytes are kept as the files have them; a thread of the engine resizes a batch ahead.
+-- Bytes are kept as the files have them; a thread of the engine resizes a batch ahead. What a
+-- recipe's own data say of batch, resize, limit and seed holds unless the command line does
+-- (data.open).
 --
 -- Surprising: the order of epoch e depends on the seed and e alone, not on what ran before, so a
 -- resumed run can ask for the rest of any epoch (split:batches { epoch = 3, skip = 17 }).
@@ -15,6 +17,7 @@ local C = require "cnn.ffi".C
 local err = require "cnn.error"
 local handle = require "cnn.handle"
 local argument = require "cnn.argument"
+local fail = require "cnn.fail"
 
 local data = {}
 
@@ -26,17 +29,23 @@ local SHUFFLE_STREAM = 0x4000000000000000ULL
 local Split = {}
 Split.__index = Split
 
--- dataset: an engine's handle; settings: batch, height, width, limit, seed, shuffle
-local function new_split(dataset, settings)
+local function is_split(value)
+  return type(value) == "table" and getmetatable(value) == Split
+end
+
+-- dataset: an engine's handle; settings: batch, height, width, limit, seed; part: "train" is
+-- shuffled, and it alone is what a limit is for
+local function new_split(dataset, settings, part)
   local count = tonumber(C.cnn_dataset_count(dataset))
+  local training = part == "train"
   return setmetatable({
-    dataset = dataset,
+    dataset = dataset, settings = settings,
     channels = tonumber(C.cnn_dataset_size(dataset, 1)),
     height = settings.height or tonumber(C.cnn_dataset_size(dataset, 2)),
     width = settings.width or tonumber(C.cnn_dataset_size(dataset, 3)),
     stored = { tonumber(C.cnn_dataset_size(dataset, 2)), tonumber(C.cnn_dataset_size(dataset, 3)) },
-    images = settings.limit and math.min(count, settings.limit) or count,
-    batch = settings.batch, seed = settings.seed, shuffle = settings.shuffle,
+    images = training and settings.limit and math.min(count, settings.limit) or count,
+    batch = settings.batch or 128, seed = settings.seed, shuffle = training,
     epoch = 0,
   }, Split)
 end
@@ -103,26 +112,62 @@ function Split:batches(options)
   }
 end
 
+-- --------------------------------------------------------------------------------------- settings
+
+local setting_names = { "batch", "height", "width", "limit", "seed" }
+
+local function settings_of(options)
+  local h, w
+  if options.resize then h, w = argument.pair("data", "resize", options.resize, 1) end
+  return {
+    batch = argument.optional_whole("data", "batch", options.batch), height = h, width = w,
+    limit = argument.optional_whole("data", "limit", options.limit),
+    seed = options.seed and argument.whole("data", "seed", options.seed, 0),
+  }
+end
+
+-- A setting is the first's that has it.
+local function first_of(first, second)
+  local settings = {}
+  for _, name in ipairs(setting_names) do settings[name] = first[name] or second[name] end
+  return settings
+end
+
+local table_keys = {
+  "name", "classes", "train", "test", "dir", "batch", "resize", "limit", "seed",
+}
+
+-- What a recipe's `data` says itself: batch, height, width, limit, seed, each may be nil.
+function data.settings(what)
+  if type(what) ~= "table" then return {} end
+  argument.options("data", what, table_keys)
+  return first_of(settings_of(what), is_split(what.train) and what.train.settings or {})
+end
+
 -- ---------------------------------------------------------------------------------- from memory
 
-local function dataset_of(name, part, classes)
-  if type(part) ~= "table" or not handle.is_tensor(part.images) or part.labels == nil then
-    err.raise(("data: %s has to be { images = u8 tensor N x C x H x W, labels = N whole numbers "
-      .. "from 1 }"):format(name))
-  end
-  local labels = part.labels
+local function labels_of(name, labels)
   if type(labels) == "table" then labels = require "cnn".tensor(labels) end
   if not handle.is_tensor(labels) then
     err.raise(("data: %s: labels: expected whole numbers, got %s"):format(name, err.got(labels)))
   end
-  if labels.dtype ~= "i32" then
-    local whole = labels:to "i32"
-    if whole:ne(labels):sum():item() ~= 0 then
-      err.raise(("data: %s: labels have to be whole numbers from 1"):format(name))
-    end
-    labels = whole
+  if labels.dtype == "i32" then return labels end
+  local whole = labels:to "i32"
+  if whole:ne(labels):sum():item() ~= 0 then
+    err.raise(("data: %s: labels have to be whole numbers from 1"):format(name))
   end
-  local dataset = C.cnn_dataset_from(part.images, labels, classes)
+  return whole
+end
+
+-- part: { images, labels }, or a split that has been made already
+local function dataset_of(name, part, classes)
+  if is_split(part) then return part.dataset end
+  if type(part) ~= "table" or not handle.is_tensor(part.images) or part.labels == nil then
+    err.raise(("data: %s has to be { images = u8 tensor N x C x H x W, labels = N whole numbers "
+      .. "from 1 }"):format(name))
+  end
+  argument.options("data: " .. name, part, { "images", "labels" })
+  local dataset = C.cnn_dataset_from(part.images, labels_of(name, part.labels), classes)
   if dataset == nil then handle.fail() end
   return ffi.gc(dataset, C.cnn_dataset_release)
 end
@@ -144,93 +189,104 @@ local function count_classes(classes)
   return classes
 end
 
-local function settings_of(options, part)
-  local h, w = options.height, options.width
-  if options.resize then h, w = argument.pair("data", "resize", options.resize, 1) end
-  return {
-    batch = argument.whole("data", "batch", options.batch or 128, 1), height = h, width = w,
-    limit = part == "train" and argument.optional_whole("data", "limit", options.limit) or nil,
-    seed = options.seed and argument.whole("data", "seed", options.seed, 0),
-    shuffle = part == "train",
-  }
+local BOTH = { "train", "test" }
+
+local function from_memory(given, settings, parts)
+  local classes = count_classes(given.classes)
+  local made = { name = given.name or "data", dir = given.dir, classes = classes }
+  for _, part in ipairs(parts) do
+    made[part] = new_split(dataset_of(part, given[part], #classes), settings, part)
+  end
+  return made
 end
 
--- A script's own data: u8 images, labels from 1. options: batch, resize, limit, seed.
+-- A script's own data: u8 images, labels from 1. options, or fields of `given`: batch, resize,
+-- limit, seed.
 function data.from(given, options)
   if type(given) ~= "table" then
     err.raise("data: expected a table { train, test, classes }, got " .. err.got(given))
   end
-  options = options or given
-  local classes = count_classes(given.classes)
-  return {
-    name = given.name or "data", classes = classes,
-    train = new_split(dataset_of("train", given.train, #classes), settings_of(options, "train")),
-    test = new_split(dataset_of("test", given.test, #classes), settings_of(options, "test")),
-  }
+  options = argument.options("data", options, { "batch", "resize", "limit", "seed" })
+  return from_memory(given, first_of(settings_of(options), data.settings(given)), BOTH)
 end
 
 -- ---------------------------------------------------------------------------------- Fashion-MNIST
 
-local classes = {
+local FASHION = "fashion-mnist"
+
+local fashion_classes = {
   "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
   "ankle boot",
 }
 
+-- Which of the four files hold images and labels of a part.
+local fashion_files = { train = { 1, 2 }, test = { 3, 4 } }
+
 local function open_idx(images, labels)
-  local dataset = C.cnn_dataset_idx(images, labels, #classes)
-  if dataset == nil then error(ffi.string(C.cnn_error()), 0) end
+  local dataset = C.cnn_dataset_idx(images, labels, #fashion_classes)
+  if dataset == nil then handle.fail() end
   return ffi.gc(dataset, C.cnn_dataset_release)
 end
 
-local known = { "batch", "resize", "height", "width", "limit", "seed", "dir" }
+local function open_fashion(dir, settings, parts)
+  local files, found = require "cnn.fashion_mnist".find(dir)
+  local made = { name = FASHION, dir = found, classes = fashion_classes }
+  for _, part in ipairs(parts) do
+    local images, labels = unpack(fashion_files[part])
+    made[part] = new_split(open_idx(files[images], files[labels]), settings, part)
+  end
+  return made
+end
+
+local function fashion_mnist(who, options, parts)
+  options = argument.options(who, options, { "batch", "resize", "limit", "seed", "dir" })
+  if options.dir ~= nil then argument.string(who, "dir", options.dir) end
+  return open_fashion(options.dir, settings_of(options), parts)
+end
 
 function data.fashion_mnist(options)
-  options = argument.options("fashion_mnist", options, known)
-  local files, dir = require "cnn.fashion_mnist".find(options.dir)
-  return {
-    name = "fashion-mnist", dir = dir, classes = classes,
-    train = new_split(open_idx(files[1], files[2]), settings_of(options, "train")),
-    test = new_split(open_idx(files[3], files[4]), settings_of(options, "test")),
-  }
+  return fashion_mnist("fashion_mnist", options, BOTH)
 end
 
--- The test images alone: what eval needs.
+-- The test images alone.
 function data.fashion_mnist_test(options)
-  options = argument.options("fashion_mnist", options, known)
-  local files, dir = require "cnn.fashion_mnist".find(options.dir)
-  return {
-    name = "fashion-mnist", dir = dir, classes = classes,
-    test = new_split(open_idx(files[3], files[4]), settings_of(options, "test")),
-  }
+  return fashion_mnist("fashion_mnist_test", options, { "test" })
 end
 
--- The names of the classes, without reading any image.
+-- ------------------------------------------------------------------------------- a recipe's `data`
+
+local function check_what(what)
+  if type(what) == "table" then return end
+  if type(what) ~= "string" then
+    err.raise("data: expected a name or a table, got " .. err.got(what))
+  end
+  if (what:gsub("_", "-")) ~= FASHION then
+    err.raise(("data: there is no data set '%s'; there is '%s', or a table of a script's own")
+      :format(what, FASHION))
+  end
+end
+
+-- The names of the classes and of the data, without reading any image.
 function data.classes_of(what)
-  return type(what) == "table" and count_classes(what.classes) or classes
+  check_what(what)
+  if type(what) == "string" then return fashion_classes, FASHION end
+  return count_classes(what.classes), what.name or "data"
 end
 
--- What a recipe's `data` says: a name, a table of images, or what one of the above returned.
+-- Opens what a recipe's `data` says: a name, a table of images, or what one of the above returned.
+-- options: batch, height, width, limit, seed override what it says itself; dir, where the files of
+-- Fashion-MNIST are; only = "test".
 function data.open(what, options)
-  if type(what) == "string" then
-    if what:gsub("_", "-") ~= "fashion-mnist" then
-      err.raise(("data: there is no data set '%s'; there is 'fashion-mnist', or a table of a "
-        .. "script's own"):format(what))
-    end
-    return (options.only == "test" and data.fashion_mnist_test or data.fashion_mnist) {
-      batch = options.batch, height = options.height, width = options.width,
-      limit = options.limit, seed = options.seed, dir = options.dir,
-    }
+  check_what(what)
+  local settings = first_of(options, data.settings(what))
+  local parts = options.only and { options.only } or BOTH
+  if type(what) == "string" then return open_fashion(options.dir, settings, parts) end
+  if not options.dir then return from_memory(what, settings, parts) end
+  if what.name == FASHION and is_split(what.train) then
+    return open_fashion(options.dir, settings, parts)
   end
-  if type(what) == "table" and type(what.train) == "table"
-    and getmetatable(what.train) == Split then
-    local opened = { name = what.name, dir = what.dir, classes = what.classes }
-    for _, part in ipairs { "train", "test" } do
-      opened[part] = new_split(what[part].dataset, settings_of(options, part))
-    end
-    return opened
-  end
-  if type(what) == "table" then return data.from(what, options) end
-  err.raise("data: expected a name or a table, got " .. err.got(what))
+  fail.usage("--data %s: it names a directory of Fashion-MNIST, and the recipe has data of its own",
+    options.dir)
 end
 
 return data

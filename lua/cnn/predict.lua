@@ -6,6 +6,7 @@
 
 local cnn = require "cnn"
 local commands = require "cnn.commands"
+local finite = require "cnn.finite"
 
 local predict = {}
 
@@ -28,6 +29,7 @@ function predict.predict(options)
   local list = {}
   for i, file in ipairs(options.pictures) do
     local label, probability = label_of(loaded.net, classes, pictures[i])
+    if probability ~= probability then finite.refuse(loaded.net, file) end
     list[i] = { picture = file, label = label, probability = probability }
     if not options.json then print(("%s: %s %.3f"):format(file, label, probability)) end
   end

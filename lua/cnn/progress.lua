@@ -2,20 +2,22 @@
 --
 -- On a terminal one line an epoch is redrawn, ten times a second at most; elsewhere each epoch gets
 -- one plain line. quiet: the two closing lines only; json: one object at the end. Surprising: the
--- live line is cut to the terminal's width, because a line that wraps cannot be redrawn.
+-- live line is never wider than the terminal, because a line that wraps cannot be redrawn; its bar
+-- takes what is left, and the time left stands before what may be cut off.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local commas = require "cnn.text".commas
+local files = require "cnn.files"
 
 ffi.cdef [[
-int isatty(int file);
 typedef struct { unsigned short rows, columns, x, y; } cnnlua_winsize;
 int ioctl(int file, unsigned long request, ...);
 ]]
 
 local TIOCGWINSZ = 0x5413
 local REDRAW_SECONDS = 0.1
+local LONGEST_BAR, SHORTEST_BAR = 16, 4
 
 local Progress = {}
 Progress.__index = Progress
@@ -53,19 +55,29 @@ function Progress:header(facts)
   if facts.resumed then self:say(facts.resumed) end
 end
 
+local function bar(part, width)
+  width = math.min(width, LONGEST_BAR)
+  if width < SHORTEST_BAR then return "" end
+  local filled = math.floor(part * width + 0.5)
+  return (" %s%s"):format(("#"):rep(filled), ("."):rep(width - filled))
+end
+
+local function live_line(now, width)
+  local part = now.done / now.total
+  local left = duration((1 - part) * now.images / math.max(now.rate, 1e-9))
+  local head = ("epoch %d/%d"):format(now.epoch, now.epochs)
+  local tail = (" %3d%%  %s left  loss %.3f  acc %.3f  %.0f examples/sec"):format(part * 100, left,
+    now.loss, now.acc, now.rate)
+  return (head .. bar(part, width - #head - #tail - 1) .. tail):sub(1, width)
+end
+
 -- now: epoch, epochs, done, total (batches), loss, acc, rate (images/s)
 function Progress:live(now)
   if self.silent or not self.terminal then return end
   local time = C.cnn_seconds()
   if time - self.drawn < REDRAW_SECONDS and now.done < now.total then return end
   self.drawn = time
-  local part = now.done / now.total
-  local width = 16
-  local filled = math.floor(part * width + 0.5)
-  local line = ("epoch %d/%d %s%s %3d%%  loss %.3f  train acc %.3f  %.1f examples/sec  %s left")
-    :format(now.epoch, now.epochs, ("#"):rep(filled), ("."):rep(width - filled), part * 100,
-      now.loss, now.acc, now.rate, duration((1 - part) * now.images / math.max(now.rate, 1e-9)))
-  io.write("\r", line:sub(1, columns() - 1), "\27[K")
+  io.write("\r", live_line(now, columns() - 1), "\27[K")
   io.flush()
   self.open = true
 end
@@ -103,6 +115,6 @@ end
 -- kind: "quiet", "json" or nil
 return function(kind)
   return setmetatable({
-    kind = kind, silent = kind ~= nil, terminal = ffi.C.isatty(1) ~= 0, drawn = 0,
+    kind = kind, silent = kind ~= nil, terminal = files.is_terminal(1), drawn = 0,
   }, Progress)
 end

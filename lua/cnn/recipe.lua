@@ -1,21 +1,43 @@
 -- recipe.lua - what a model script returns: running the script, checking the table.
 --
 -- recipe.load(file, options) gives a checked recipe with the command line's values put in;
--- recipe.check does the same for a table made by hand (cnn.train). Surprising: a recipe is known by
--- its keys, so that one whose net was forgotten is an error and not a plain Lua run.
+-- recipe.check does the same for a table made by hand (cnn.train). Surprising: a table with input
+-- and train is a recipe even without a net, so that a forgotten net is an error and not a plain Lua
+-- run.
 
+local argument = require "cnn.argument"
+local err = require "cnn.error"
 local fail = require "cnn.fail"
+local files = require "cnn.files"
 
 local recipe = {}
 
 -- ------------------------------------------------------------------------------------- the script
 
--- Threads, seed and the script's options, before the script makes its net.
-function recipe.prepare(options)
-  require "cnn.options".set(options.set)
-  if options.threads then require "cnn".set_threads(options.threads) end
-  if options.seed then require "cnn".manual_seed(options.seed) end
+local script_set = {} -- what the script's own options were set to
+
+-- What the script of a run that goes on was given: --set and seed. A file that cannot be read is
+-- passed over; the trainer will say so, if it is a trainer that these words are for.
+local function taken_up(path)
+  local ok, saved = pcall(require "cnn.saved_run".open, path)
+  if not ok then return {} end
+  return saved.state.settings.set or {}, saved.state.seed
 end
+
+-- Threads, seed and the script's options, before the script makes its net. Of a key that is set
+-- twice the last counts, so the command line's goes before a saved run's.
+function recipe.prepare(options)
+  local set, seed = {}, nil
+  if options.resume then set, seed = taken_up(options.resume) end
+  for _, item in ipairs(options.set or {}) do set[#set + 1] = item end
+  script_set, seed = set, options.seed or seed
+  require "cnn.options".set(set)
+  if options.threads then require "cnn".set_threads(options.threads) end
+  if seed then require "cnn".manual_seed(seed) end
+end
+
+-- A list of "key=value", as for --set.
+function recipe.script_options() return script_set end
 
 -- Runs a file as luajit would and returns its first value.
 function recipe.run_script(file, ...)
@@ -26,23 +48,18 @@ function recipe.run_script(file, ...)
     end
     fail.run("cannot open %s", why)
   end
-  local directory = f:read(0) == nil and f:seek "end" ~= 0
   f:close()
-  if directory then fail.run("%s is a directory; a Lua file is wanted", file) end
+  if files.is_directory(file) then fail.run("%s is a directory; a Lua file is wanted", file) end
   require "cnn.path".add_script(file)
   local chunk, message = loadfile(file)
   if not chunk then fail.run("%s", message) end
   return (chunk(...))
 end
 
-local recipe_keys = { "net", "train", "input", "name" }
-
 function recipe.looks_like(value)
   if type(value) ~= "table" or getmetatable(value) then return false end
-  for _, key in ipairs(recipe_keys) do
-    if rawget(value, key) ~= nil then return true end
-  end
-  return false
+  return rawget(value, "net") ~= nil
+    or rawget(value, "input") ~= nil and rawget(value, "train") ~= nil
 end
 
 -- The table that a script returns, as it is.
@@ -50,8 +67,10 @@ function recipe.value(file, options)
   recipe.prepare(options)
   local value = recipe.run_script(file)
   if not recipe.looks_like(value) then
+    local what = value == nil and "nothing" or "a " .. type(value)
+    if what == "a table" then what = "a table without a net" end
     fail.run("%s returns %s; a recipe is wanted: return { name = ..., input = { C, H, W }, "
-      .. "net = ..., train = { ... } }", file, value == nil and "nothing" or "a " .. type(value))
+      .. "net = ..., train = { ... } }", file, what)
   end
   require "cnn.options".check()
   return value
@@ -66,9 +85,12 @@ end
 local defaults = { batch = 128, lr = 0.1, epochs = 10, optimizer = "sgd" }
 
 local train_keys = {
-  batch = true, lr = true, epochs = true, optimizer = true, schedule = true, augment = true,
-  momentum = true, weight_decay = true, nesterov = true, betas = true, eps = true,
+  "augment", "batch", "betas", "epochs", "eps", "lr", "momentum", "nesterov", "optimizer",
+  "schedule", "weight_decay",
 }
+
+local is_train_key = {}
+for _, key in ipairs(train_keys) do is_train_key[key] = true end
 
 local function is_whole(value, least)
   return type(value) == "number" and value >= least and value % 1 == 0
@@ -80,35 +102,66 @@ local function check_input(input)
   if not ok then fail.run "the recipe's input has to be { channels, height, width }" end
 end
 
+-- One key too high is easily written, and would go unheard.
+local function check_top(value)
+  for _, key in ipairs(train_keys) do
+    if value[key] ~= nil then
+      fail.run("the recipe's %s stands beside train; write it into train = { %s = ... }", key, key)
+    end
+  end
+end
+
 local function check_train(train)
   if type(train) ~= "table" then fail.run("the recipe's train has to be a table") end
   for key in pairs(train) do
-    if not train_keys[key] then
-      local known = {}
-      for name in pairs(train_keys) do known[#known + 1] = name end
-      table.sort(known)
+    if not is_train_key[key] then
       fail.run("the recipe's train has no '%s'; it may have %s", tostring(key),
-        table.concat(known, ", "))
+        table.concat(train_keys, ", "))
     end
   end
 end
 
 local function check_values(train)
   if not is_whole(train.batch, 1) then
-    fail.run("the recipe's batch has to be a whole number from 1, got %s", tostring(train.batch))
+    fail.run("the recipe's batch has to be a whole number from 1, got %s", err.got(train.batch))
   end
   if not is_whole(train.epochs, 1) then
-    fail.run("the recipe's epochs have to be a whole number from 1, got %s", tostring(train.epochs))
+    fail.run("the recipe's epochs have to be a whole number from 1, got %s", err.got(train.epochs))
   end
   if type(train.lr) ~= "number" or not (train.lr > 0 and train.lr < math.huge) then
-    fail.run("the recipe's lr has to be a number above 0, got %s", tostring(train.lr))
+    fail.run("the recipe's lr has to be a number above 0, got %s", err.got(train.lr))
   end
 end
 
--- A copy of the recipe with all fields set; options are the command line's or {}.
+-- The function of x and y that `augment` says, by itself or by its name.
+local function augment_of(what)
+  if what == nil or type(what) == "function" then return what end
+  local named = require "cnn.augment"
+  if type(what) == "string" and named[what] then return named[what] end
+  local names = {}
+  for name in pairs(named) do names[#names + 1] = name end
+  table.sort(names)
+  fail.run("the recipe's augment has to be a function of x and y or one of %s, got %s",
+    table.concat(names, ", "), err.got(what))
+end
+
+-- Channels, height and width: --resize comes first, and what the data say must be the same.
+local function input_of(value, own, options)
+  local c, h, w = unpack(value.input)
+  if options.resize then
+    h, w = unpack(options.resize)
+  elseif own.height and (own.height ~= h or own.width ~= w) then
+    fail.run("the recipe's input is %dx%d and its data are resized to %dx%d; the same size is "
+      .. "wanted, or data without resize", h, w, own.height, own.width)
+  end
+  return { c, h, w }
+end
+
+-- A copy of the recipe with all fields set; options are the command line's or {}. batch_asked: by
+-- the recipe, where it is no default.
 function recipe.check(value, options)
   options = options or {}
-  if type(value) ~= "table" then fail.run("a recipe is a table, got a %s", type(value)) end
+  if type(value) ~= "table" then fail.run("a recipe is a table, got %s", err.got(value)) end
   if value.net == nil then
     fail.run "the recipe has no net: return { name = ..., input = ..., net = net, train = ... }"
   end
@@ -117,18 +170,101 @@ function recipe.check(value, options)
       type(value.net))
   end
   check_input(value.input)
+  check_top(value)
   check_train(value.train or {})
-  local train = {}
-  for key, default in pairs(defaults) do train[key] = default end
+  local own = require "cnn.data".settings(value.data)
+  local train = { batch = own.batch }
   for key, given in pairs(value.train or {}) do train[key] = given end
+  local batch_asked = train.batch ~= nil
+  for key, default in pairs(defaults) do
+    if train[key] == nil then train[key] = default end
+  end
   for _, key in ipairs { "batch", "lr", "epochs" } do train[key] = options[key] or train[key] end
   check_values(train)
-  local c, h, w = unpack(value.input)
-  if options.resize then h, w = unpack(options.resize) end
+  train.augment = augment_of(train.augment)
   return {
-    name = tostring(value.name or "net"), net = value.net, input = { c, h, w }, train = train,
-    data = value.data or "fashion-mnist", script = value,
+    name = tostring(value.name or "net"), net = value.net, input = input_of(value, own, options),
+    train = train, batch_asked = batch_asked, data = value.data or "fashion-mnist", script = value,
   }
+end
+
+-- ------------------------------------------------------------------------------------ the options
+
+local option_names = {
+  "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
+  "out", "resume", "quiet", "json",
+}
+
+local function check_text(who, name, value)
+  if value ~= nil and argument.string(who, name, value) == "" then
+    err.raise(("%s: %s: expected a name, got nothing"):format(who, name))
+  end
+end
+
+local function check_device(who, device)
+  check_text(who, "device", device)
+  if device and device ~= "auto" and device ~= "cpu" and not device:find "^cuda:?%d*$" then
+    err.raise(("%s: device: expected auto, cpu, cuda or cuda:n, got %s"):format(who,
+      err.got(device)))
+  end
+end
+
+local precisions = { fp32 = true, tf32 = true, bf16 = true }
+
+-- A copy of the options that a Lua caller gave, of the types that the command line's have.
+function recipe.options(who, options)
+  options = argument.options(who, options, option_names)
+  local checked = {}
+  for key, given in pairs(options) do checked[key] = given end
+  for _, key in ipairs { "epochs", "batch", "threads", "limit" } do
+    argument.optional_whole(who, key, options[key])
+  end
+  if options.seed ~= nil then argument.whole(who, "seed", options.seed, 0) end
+  if options.lr ~= nil and argument.number(who, "lr", options.lr, 0) == 0 then
+    err.raise(who .. ": lr: expected a number above 0, got 0")
+  end
+  if options.resize ~= nil then
+    checked.resize = { argument.pair(who, "resize", options.resize, 1) }
+  end
+  check_device(who, options.device)
+  if options.precision ~= nil and not precisions[options.precision] then
+    err.raise(("%s: precision: expected fp32, tf32 or bf16, got %s"):format(who,
+      err.got(options.precision)))
+  end
+  for _, key in ipairs { "data", "out", "resume" } do check_text(who, key, options[key]) end
+  for _, key in ipairs { "quiet", "json" } do argument.boolean(who, key, options[key]) end
+  return checked
+end
+
+-- --------------------------------------------------------------------------------------- the net
+
+-- What dry_run returns, from one image of zeros: for a net whose forward asks for values (item,
+-- copy), which shapes alone do not have.
+local function compute_once(checked)
+  local cnn, C = require "cnn", require "cnn.ffi".C
+  C.cnn_macs()
+  checked.net:eval()
+  local x = cnn.zeros { 1, unpack(checked.input) }
+  local y = cnn.no_grad(function() return checked.net(x) end)
+  return {
+    shape = cnn.is_tensor(y) and tostring(y:shape()) or err.got(y),
+    parameters = require "cnn.module".count(checked.net), macs = tonumber(C.cnn_macs()),
+  }
+end
+
+-- Runs the net on shapes alone, which finds the sizes that were left open, and checks that it gives
+-- one value a class. Returns its shape, parameters and macs.
+function recipe.dry_run(checked)
+  local sizes = { 1, unpack(checked.input) }
+  local ok, rows = pcall(checked.net.shapes, checked.net, sizes, { quiet = true })
+  if not ok and not tostring(rows):find("but no value", 1, true) then error(rows, 0) end
+  local summary = ok and rows.total or compute_once(checked)
+  local classes, name = require "cnn.data".classes_of(checked.data)
+  if tonumber(tostring(summary.shape):match "^1x(%d+)$") ~= #classes then
+    fail.run("the net gives %s for one image; %s has %d classes, so 1x%d is wanted",
+      tostring(summary.shape), name, #classes, #classes)
+  end
+  return summary
 end
 
 -- ------------------------------------------------------------------------------------- the device

@@ -1,39 +1,49 @@
 -- rundir.lua - a run's directory: runs/NAME-TIME or --out, and the tables and pictures in it.
 --
--- rundir.open makes it and tries it out before anything is trained. Files are written beside their
--- place and renamed, so a reader, or a killed run, never sees half of one. Surprising: in an --out
--- that already holds a run, files are replaced one by one, as their new versions come.
+-- rundir.open makes it and tries it out before anything is trained; discard takes it away again if
+-- nothing came into it. Files are written beside their place and renamed, so a reader, or a killed
+-- run, never sees half of one. Surprising: in an --out that already holds a run, files are replaced
+-- one by one, as their new versions come.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local fail = require "cnn.fail"
+local files = require "cnn.files"
+local handle = require "cnn.handle"
 
 ffi.cdef [[
 int mkdir(const char *path, unsigned mode);
+int rmdir(const char *path);
 char *strerror(int number);
 int access(const char *path, int mode);
 ]]
 
 local WRITE_AND_SEARCH = 2 + 1
+local EEXIST = 17
+local BLOCK = 2 ^ 20 -- bytes at a time, of a copy
 
 local rundir = {}
 
 local Directory = {}
 Directory.__index = Directory
 
-local function exists(path)
-  local f = io.open(path, "r")
-  if f then f:close() end
-  return f ~= nil
+local function reason(path, number)
+  return path .. ": " .. ffi.string(ffi.C.strerror(number))
+end
+
+-- nil, or the number of what went wrong; what it has made is added to the list `made`.
+local function mkdir(path, made)
+  if ffi.C.mkdir(path, 511) ~= 0 then return ffi.errno() end
+  made[#made + 1] = path
+  return nil
 end
 
 -- mkdir -p; nil, or why not. What is there already is no reason: opening it tells.
-local function make(path)
+local function make(path, made)
   local refused
   local function add(part)
-    if not exists(part) and ffi.C.mkdir(part, 511) ~= 0 then
-      refused = refused or part .. ": " .. ffi.string(ffi.C.strerror(ffi.errno()))
-    end
+    local number = not files.exists(part) and mkdir(part, made)
+    if number then refused = refused or reason(part, number) end
   end
   for at in path:gmatch "()/" do
     if at > 1 then add(path:sub(1, at - 1)) end
@@ -42,31 +52,82 @@ local function make(path)
   local f, why = io.open(path .. "/.", "r")
   if not f then return refused or (why:gsub("/%.:", ":")) end
   f:close()
-  if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then
-    return path .. ": " .. ffi.string(ffi.C.strerror(ffi.errno()))
-  end
+  if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then return reason(path, ffi.errno()) end
   return nil
 end
 
-local function unused(name)
+-- A directory that nobody else has: of two runs that start in one second mkdir refuses one. Its
+-- path, or nil and why not.
+local function make_new(name, made)
+  local why = make("runs", made)
+  if why then return nil, why end
   local base = ("runs/%s-%s"):format(name:gsub("[^%w_.-]", "_"), os.date "%Y%m%d-%H%M%S")
   local path, n = base, 1
-  while exists(path) do
+  local number = mkdir(path, made)
+  while number == EEXIST do
     n = n + 1
     path = base .. "-" .. n
+    number = mkdir(path, made)
   end
+  if number then return nil, reason(path, number) end
   return path
 end
 
+-- rmdir takes empty ones only.
+local function remove(made)
+  for i = #made, 1, -1 do ffi.C.rmdir(made[i]) end
+end
+
 function rundir.open(name, out)
-  local path = out or unused(name)
-  local why = make(path)
-  if why then fail.run("cannot write the run's directory %s", why) end
-  return setmetatable({ path = path }, Directory)
+  local made = {}
+  local path, why = out
+  if out then
+    why = make(out, made)
+  else
+    path, why = make_new(name, made)
+  end
+  if why then
+    remove(made)
+    fail.run("cannot write the run's directory %s", why)
+  end
+  return setmetatable({ path = path, made = made }, Directory)
+end
+
+-- Removes what was made for a run that left nothing in it.
+function Directory:discard()
+  remove(self.made)
 end
 
 function Directory:file(name)
   return self.path .. "/" .. name
+end
+
+-- Whether all of one file has gone into the other, which is then closed; nil and why not.
+local function pour(from, to)
+  for block in function() return from:read(BLOCK) end do
+    local ok, why = to:write(block)
+    if not ok then
+      to:close()
+      return nil, why
+    end
+  end
+  return to:close()
+end
+
+-- A copy of `source`, if there is such a file, as `name`: whole, or not at all.
+function Directory:copy(source, name)
+  local from = io.open(source, "rb")
+  if not from then return end
+  local part = self:file(name) .. ".part"
+  local to, why = io.open(part, "wb")
+  local ok = to ~= nil
+  if ok then ok, why = pour(from, to) end
+  from:close()
+  if ok then ok, why = os.rename(part, self:file(name)) end
+  if not ok then
+    os.remove(part)
+    fail.run("%s: cannot write: %s", self:file(name), why)
+  end
 end
 
 -- ---------------------------------------------------------------------------------- metrics.csv
@@ -91,7 +152,7 @@ function Directory:write_metrics(rows)
   end
   local text = table.concat(lines, "\n") .. "\n"
   if C.cnn_file_write(self:file "metrics.csv", text, #text) ~= 0 then
-    error(ffi.string(C.cnn_error()), 0)
+    handle.fail()
   end
 end
 

@@ -5,11 +5,13 @@
 -- with the seed they are all that the rest of the run depends on.
 --
 -- Surprising: settings come from the file unless the command line names them, so `--resume RUN`
--- alone goes on with the run as it was started.
+-- alone goes on with the run as it was started, the script's own options (--set) included. What
+-- belongs to the machine is not kept: threads, device, precision and the data's directory.
 
 local cnn = require "cnn"
 local checkpoint = require "cnn.checkpoint"
 local fail = require "cnn.fail"
+local files = require "cnn.files"
 local json = require "cjson"
 
 local saved_run = {}
@@ -42,11 +44,13 @@ local function state_of(run)
     name = run.recipe.name, loss = run.loss:state(), acc = run.acc:state(),
     settings = {
       batch = run.train.batch, epochs = run.train.epochs, lr = run.train.lr,
-      height = run.recipe.input[2], width = run.recipe.input[3], limit = run.options.limit,
-      images = run.data.train:count(), optimizer = run.optimizer.name,
+      height = run.recipe.input[2], width = run.recipe.input[3],
+      limit = run.data.train.settings.limit, images = run.data.train:count(),
+      shuffle_seed = run.data.train.seed, optimizer = run.optimizer.name,
+      set = require "cnn.recipe".script_options(),
     },
-    counters = run.optimizer:counters(), step_seconds = run.steps_watch:seconds(),
-    seconds = run.watch:seconds(),
+    counters = run.optimizer:counters(), lr = run.optimizer.lr,
+    step_seconds = run.steps_watch:seconds(), seconds = run.watch:seconds(),
     epoch_seconds = run.batches > 0 and run.epoch_watch:seconds() or 0,
     epoch_step_seconds = run.batches > 0 and run.steps_watch:seconds() - run.steps_before or 0,
   }
@@ -64,15 +68,15 @@ end
 
 -- ----------------------------------------------------------------------------------------- resume
 
-local function is_directory(path)
-  local f = io.open(path .. "/.", "r")
-  if f then f:close() end
-  return f ~= nil
+local function is_texts(list)
+  local fits = type(list) == "table"
+  for _, item in ipairs(fits and list or {}) do fits = fits and type(item) == "string" end
+  return fits
 end
 
 -- The file that a run is resumed from, checked; with `dir` and `state`.
 function saved_run.open(path)
-  local file = is_directory(path) and path:gsub("/+$", "") .. "/last.safetensors" or path
+  local file = files.is_directory(path) and path:gsub("/+$", "") .. "/last.safetensors" or path
   local saved = checkpoint.open(file)
   local text = saved.metadata[KEY]
   if not text then
@@ -81,7 +85,8 @@ function saved_run.open(path)
   end
   local ok, state = pcall(json.decode, text)
   state = ok and type(state) == "table" and inexact(state) or nil
-  if not state or type(state.settings) ~= "table" or type(state.steps) ~= "number" then
+  if not state or type(state.settings) ~= "table" or type(state.steps) ~= "number"
+    or not is_texts(state.settings.set or {}) then
     fail.run("%s: what it says of its run cannot be read", file)
   end
   saved.state, saved.dir = state, file:match "^(.*)/[^/]*$" or "."
@@ -112,7 +117,7 @@ function saved_run.take_settings(run, saved, options)
   end
   options.limit = settings.limit
   if not options.resize then input[2], input[3] = settings.height, settings.width end
-  run.seed = saved.state.seed
+  run.seed, run.shuffle_seed = saved.state.seed, settings.shuffle_seed
 end
 
 local function restore_optimizer(run, saved)
@@ -120,8 +125,8 @@ local function restore_optimizer(run, saved)
   for name in pairs(saved.tensors) do
     if name:sub(1, #prefix) == prefix then names[#names + 1] = name:sub(#prefix + 1) end
   end
-  run.optimizer:restore(saved.state.counters, names, function(name, tensor)
-    checkpoint.read(saved, prefix .. name, tensor)
+  run.optimizer:restore(saved.state.counters, names, function(name)
+    return checkpoint.read(saved, prefix .. name)
   end)
 end
 
@@ -136,6 +141,7 @@ function saved_run.restore(run, saved)
   end
   checkpoint.load(run.net, saved)
   restore_optimizer(run, saved)
+  run.optimizer.lr = state.lr or run.optimizer.lr
   for _, key in ipairs(fields) do run[key] = state[key] end
   run.loss:restore(state.loss)
   run.acc:restore(state.acc)

@@ -6,16 +6,22 @@
 -- are what last.safetensors gets.
 --
 -- Surprising: nothing random depends on what was done before. Step k draws the streams of step k,
--- epoch e the order of epoch e; that is why a resumed run ends with the same bits.
+-- math.random included, epoch e the order of epoch e; that is why a resumed run ends with the same
+-- bits.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
+local calls = require "cnn.calls"
 local cnn = require "cnn"
+local err = require "cnn.error"
 local fail = require "cnn.fail"
 local finite = require "cnn.finite"
 local guard = require "cnn.guard"
+local handle = require "cnn.handle"
 local meter = require "cnn.meter"
+local recipe = require "cnn.recipe"
 local saved_run = require "cnn.saved_run"
+local text = require "cnn.text"
 
 local POINTS_AN_EPOCH = 5  -- of the curves, as in the book
 local DRAW_SECONDS = 10    -- between two drawings of the curves
@@ -25,19 +31,7 @@ local train = {}
 local Run = {}
 Run.__index = Run
 
-local function give_back(tensor)
-  C.cnn_release(ffi.gc(tensor, nil))
-end
-
 -- ---------------------------------------------------------------------------------------- set-up
-
-local function check_output(shape, classes, name)
-  local columns = tonumber(tostring(shape):match "^1x(%d+)$")
-  if columns ~= #classes then
-    fail.run("the net gives %s for one image; %s has %d classes, so 1x%d is wanted",
-      tostring(shape), name, #classes, #classes)
-  end
-end
 
 local function check_images(input, data)
   if input[1] ~= data.train.channels then
@@ -46,11 +40,11 @@ local function check_images(input, data)
   end
 end
 
--- A smaller --limit makes the batch smaller; a batch that was asked for is not changed in silence.
+-- A batch that was asked for is not made smaller in silence; only --limit makes the recipe's so.
 local function fit_batch(run, options)
   local batch, count = run.train.batch, run.data.train:count()
   if batch <= count then return end
-  if options.batch or not options.limit then
+  if options.batch or run.recipe.batch_asked and not options.limit then
     fail.run("batch %d is larger than the data set of %d training images", batch, count)
   end
   run.train.batch = count
@@ -58,22 +52,39 @@ end
 
 local function open_data(run, options)
   local input = run.recipe.input
-  return require "cnn.data".open(run.recipe.data, {
+  local opened = require "cnn.data".open(run.recipe.data, {
     batch = math.min(run.train.batch, 2 ^ 31), height = input[2], width = input[3],
-    limit = options.limit, seed = run.seed, dir = options.data,
+    limit = options.limit, seed = run.shuffle_seed or options.seed, dir = options.data,
   })
+  opened.train.seed = opened.train.seed or run.seed
+  return opened
 end
 
--- Which layer, if any, normalizes over the batch alone and so cannot take a last batch of one.
+-- The first batch norm that would see one value a channel if a batch had one image, as text. What
+-- else goes wrong on shapes alone need not go wrong in a step.
+local function norm_of_one(net, input)
+  local paths, found = {}, nil
+  for path, module in net:named_modules() do paths[module] = path end
+  local function enter(module, _, x)
+    local norm = module:is(cnn.nn.BatchNorm1d) or module:is(cnn.nn.BatchNorm2d)
+    if norm and module.training and not found and cnn.is_tensor(x) and x:dim() > 1
+      and x:numel() == x:size(2) then
+      found = text.path("net", paths[module] or "") .. " " .. module:describe()
+    end
+  end
+  net:train()
+  pcall(calls.observe, { enter = enter, leave = function() end }, net,
+    cnn.zeros({ 1, unpack(input) }, { device = "meta" }))
+  return found
+end
+
 local function check_last_batch(run)
-  local last = run.data.train:count() % run.train.batch
-  if last ~= 1 and run.train.batch ~= 1 then return end
-  local x = cnn.zeros({ 1, unpack(run.recipe.input) }, { device = "meta" })
-  run.net:train()
-  local ok, why = pcall(run.net, x)
-  if not ok then
-    fail.run("the last batch of an epoch would have 1 image (%d images, %d a batch): %s",
-      run.data.train:count(), run.train.batch, tostring(why))
+  local count, batch = run.data.train:count(), run.train.batch
+  if count % batch ~= 1 and batch ~= 1 then return end
+  local norm = norm_of_one(run.net, run.recipe.input)
+  if norm then
+    fail.run("the last batch of an epoch would have 1 image (%d images, %d a batch), and %s needs "
+      .. "more than 1 value per channel; another --batch or --limit helps", count, batch, norm)
   end
 end
 
@@ -95,15 +106,14 @@ local function new_run(checked, options)
     rows = {}, points = {}, best = nil, seed = tonumber(options.seed or C.cnn_seed()),
   }, Run)
   run.watch:start()
-  run.device, run.precision = require "cnn.recipe".device(options)
+  run.device, run.precision = recipe.device(options)
   local saved = options.resume and saved_run.open(options.resume)
   if saved then saved_run.take_settings(run, saved, options) end
   if options.seed or saved then cnn.manual_seed(run.seed) end
   run.data = open_data(run, options)
   check_images(checked.input, run.data)
-  local summary = run.net:shapes({ 1, unpack(checked.input) }, { quiet = true }).total
+  local summary = recipe.dry_run(checked)
   run.parameters, run.macs = summary.parameters, summary.macs
-  check_output(summary.shape, run.data.classes, run.data.name)
   fit_batch(run, options)
   check_last_batch(run)
   run.total = run.data.train:batch_count(run.train.batch)
@@ -111,6 +121,7 @@ local function new_run(checked, options)
   run.optimizer = require "cnn.optimizer".new(run.net, run.train)
   run.guarded = shadows(run.net)
   if saved then saved_run.restore(run, saved) end
+  run.came_from = saved and saved.dir
   run.dir = require "cnn.rundir".open(checked.name, options.out or saved and saved.dir)
   return run
 end
@@ -135,7 +146,7 @@ function train.evaluate(net, split, options)
     end)
     loss:add(l:item(), count)
     acc:add(right:item() / count, count)
-    for _, tensor in ipairs { l, right, x, y } do give_back(tensor) end
+    handle.give_back(l, right, x, y)
     x, y = iterate(state)
   end
   if training then net:train() end
@@ -160,16 +171,26 @@ function train.update(optimizer)
   cnn.step(function() optimizer:step() end)
 end
 
+-- The random numbers of what comes next, a step or an evaluation: the engine's, and Lua's for the
+-- script's own blocks.
+local function seed_step(run)
+  C.cnn_rng_step(run.steps + 1)
+  math.randomseed(run.seed * 2 ^ 20 + run.steps)
+end
+
+local function augmented(run, x, y)
+  local augment = run.train.augment
+  if not augment then return x, y end
+  local new_x, new_y = err.call(augment, x, y)
+  if not cnn.is_tensor(new_x) then fail.run "train.augment has to return x, y" end
+  return new_x, new_y or y
+end
+
 -- What is done to a batch inside the step: the buffers are remembered, the pictures augmented.
 local function before_step(run)
-  local augment = run.train.augment
   return function(x, y)
     for _, pair in ipairs(run.guarded) do pair.shadow:copy(pair.buffer) end
-    if not augment then return x, y end
-    math.randomseed(run.seed * 2 ^ 20 + run.steps)
-    local new_x, new_y = augment(x, y)
-    if not cnn.is_tensor(new_x) then fail.run "train.augment has to return x, y" end
-    return new_x, new_y or y
+    return augmented(run, x, y)
   end
 end
 
@@ -183,12 +204,9 @@ local function diverged(run, loss, x, y)
   run.diverged = true
   restore_buffers(run)
   local where = finite.explain(run.net, x, function()
-    C.cnn_rng_step(run.steps + 1)
-    if run.train.augment then
-      math.randomseed(run.seed * 2 ^ 20 + run.steps)
-      x, y = run.train.augment(x, y)
-    end
-    return run.criterion(run.net(x), y)
+    seed_step(run)
+    local seen, labels = augmented(run, x, y)
+    return run.criterion(run.net(seen), labels)
   end)
   restore_buffers(run)
   fail.run("the loss is %s at step %d (epoch %d) with lr %g: %s; the weights before that step are "
@@ -201,7 +219,7 @@ function Run:step(x, y)
   local count = y:numel()
   self.steps_watch:start()
   self.optimizer:schedule(self.epoch - 1 + self.batches / self.total)
-  C.cnn_rng_step(self.steps + 1)
+  seed_step(self)
   self.in_step = true
   local loss, right = train.gradients(self.net, self.criterion, self.optimizer.inner, x, y,
     self.before)
@@ -215,7 +233,7 @@ function Run:step(x, y)
   self.batches, self.steps = self.batches + 1, self.steps + 1
   self.trained, self.epoch_images = self.trained + count, self.epoch_images + count
   self.steps_watch:stop()
-  for _, tensor in ipairs { loss, right } do give_back(tensor) end
+  handle.give_back(loss, right)
   guard.hold(false)
 end
 
@@ -262,6 +280,7 @@ local function draw(run)
 end
 
 local function finish_epoch(run)
+  seed_step(run)
   local _, test_acc = train.evaluate(run.net, run.data.test, { batch = run.train.batch })
   guard.hold(true)
   local row = row_of(run, run.epoch, test_acc)
@@ -294,8 +313,7 @@ local function run_epoch(run)
   local x, y = iterate(state)
   while x do
     run:step(x, y)
-    give_back(x)
-    give_back(y)
+    handle.give_back(x, y)
     add_point(run)
     live(run)
     x, y = iterate(state)
@@ -323,7 +341,9 @@ end
 local function rescue(run)
   if run.in_step then restore_buffers(run) end
   run.progress:clear()
-  if run.steps == 0 and not run.diverged and not guard.interrupted() then return end
+  if run.steps == 0 and not run.diverged and not guard.interrupted() then
+    return run.dir:discard()
+  end
   local rows = { unpack(run.rows) }
   if run.batches > 0 then
     rows[#rows + 1] = row_of(run, run.epoch - 1 + run.batches / run.total)
@@ -352,13 +372,17 @@ local function header(run)
   }
 end
 
+-- A run that goes on in another directory brings along its best weights so far.
 local function work(run)
+  if run.best and run.came_from ~= run.dir.path then
+    run.dir:copy(run.came_from .. "/best.safetensors", "best.safetensors")
+  end
   while run.epoch <= run.train.epochs do run_epoch(run) end
 end
 
 local function start(value, options)
   C.cnn_reset_rss()
-  local checked = require "cnn.recipe".check(value, options)
+  local checked = recipe.check(value, options)
   local run = new_run(checked, options)
   run.criterion = cnn.nn.CrossEntropyLoss()
   run.before = before_step(run)
@@ -369,11 +393,8 @@ local function start(value, options)
   return run
 end
 
-local function call(_, value, options)
-  options = require "cnn.argument".options("cnn.train", options, {
-    "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
-    "out", "resume", "quiet", "json", "set", "file",
-  })
+-- options: as the command line gives them.
+function train.run(value, options)
   local own = {} -- a resumed run fills in what is open
   for key, given in pairs(options) do own[key] = given end
   local run = start(value, own)
@@ -393,6 +414,12 @@ local function call(_, value, options)
   local result = result_of(run)
   run.progress:close(result)
   return result
+end
+
+local function call(_, value, options)
+  options = recipe.options("cnn.train", options)
+  if options.threads then cnn.set_threads(options.threads) end
+  return train.run(value, options)
 end
 
 return setmetatable(train, { __call = call })
