@@ -77,7 +77,7 @@ function Progress:live(now)
   local time = C.cnn_seconds()
   if time - self.drawn < REDRAW_SECONDS and now.done < now.total then return end
   self.drawn = time
-  io.write("\r", live_line(now, columns() - 1), "\27[K")
+  io.write("\r", live_line(now, (self.columns or columns()) - 1), "\27[K")
   io.flush()
   self.open = true
 end
@@ -112,7 +112,8 @@ function Progress:close(result)
   io.flush()
 end
 
--- kind: "quiet", "json" or nil
+-- kind: "quiet", "json" or nil. What it finds out, whether stdout is a terminal, may be set after:
+-- terminal, columns (nil: as wide as the terminal is now).
 return function(kind)
   return setmetatable({
     kind = kind, silent = kind ~= nil, terminal = files.is_terminal(1), drawn = 0,
