@@ -244,7 +244,7 @@ int cnn_png_write(const char *file, cnn_tensor *image);
  * made by the caller) and the tensors' values in logical order. cnn_file_write: plain text. */
 int cnn_safetensors_write(const char *file, const char *header, int64_t length,
                           cnn_tensor *const *list, int n);
-/* Reads `count` values of x's dtype at byte `offset` of the file into x (in place). */
+/* Reads the values of x, in logical order and of its dtype, from byte `offset` of the file on. */
 int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x);
 int cnn_file_write(const char *file, const char *text, int64_t length);
 
