@@ -33,8 +33,12 @@ local function leave(self, d, ...)
   return ...
 end
 
-local function run(self, d, ...)
-  return leave(self, d, self:forward(...))
+local function run(self, d, x, ...)
+  calls.depth = d
+  stack[d], input[d], previous[d] = self, x, false
+  local observer = calls.observer
+  if observer then observer.enter(self, d, x) end
+  return leave(self, d, self:forward(x, ...))
 end
 
 err.calls_user(run, function(n)
@@ -50,15 +54,12 @@ local function finish(ok, ...)
   return ...
 end
 
+-- self:forward(x, ...). Whatever ends the outermost call, Ctrl-C included, leaves none open.
 function calls.call(self, x, ...)
   local d = calls.depth + 1
   if d > DEEPEST then
     err.raise(("expected modules nested at most %d deep (does one hold itself?)"):format(DEEPEST))
   end
-  calls.depth = d
-  stack[d], input[d], previous[d] = self, x, false
-  local observer = calls.observer
-  if observer then observer.enter(self, d, x) end
   if d == 1 then return finish(pcall(run, self, d, x, ...)) end
   return run(self, d, x, ...)
 end

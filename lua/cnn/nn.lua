@@ -1,7 +1,6 @@
 -- nn.lua - cnn.nn: everything nets are made of, under one name.
 
 local autograd = require "cnn.autograd"
-local calls = require "cnn.calls"
 local container = require "cnn.container"
 local functions = require "cnn.functions"
 local layers = require "cnn.layers"
@@ -16,7 +15,6 @@ local nn = {
   is_module = module.is_module,
   op = autograd.op,
   init = weights.init,
-  observe = calls.observe,
 }
 
 for _, source in ipairs { container, functions, layers } do
