@@ -92,8 +92,8 @@ local function make_schedule(what, epochs)
   end
   local found = named[list[1]]
   if not found then
-    fail.run("the recipe's schedule '%s' is not known; there are constant, cosine, step and "
-      .. "warmup, or a function of the time in epochs", tostring(list[1]))
+    fail.run("the recipe's schedule: expected constant, cosine, step, warmup or a function of the "
+      .. "time in epochs, got %s", err.got(list[1]))
   end
   local numbers, make = unpack(found)
   check_length(list, 1 + numbers)
