@@ -294,45 +294,6 @@ describe("a run that is ended", function()
   end)
 end)
 
-describe("a recipe's own", function()
-  teardown(program.sweep)
-
-  it("data, optimizer, schedule and augmentation are used", function()
-    local script = program.file("own.lua", [[
-      local cnn = require "cnn"
-      local nn = cnn.nn
-      local images = cnn.zeros({ 40, 1, 4, 4 }, { dtype = "u8" })
-      local labels = {}
-      for i = 1, 40 do
-        images[i]:fill(i % 2 * 200 + i)
-        labels[i] = i % 2 + 1
-      end
-      local part = { images = images, labels = labels }
-      return {
-        name = "own", input = { 1, 4, 4 },
-        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)),
-        data = { name = "light", classes = { "dark", "light" }, train = part, test = part },
-        train = {
-          batch = 8, epochs = 12, lr = 0.5,
-          optimizer = function(p, o) return cnn.optim.SGD(p, { lr = o.lr, momentum = 0.5 }) end,
-          schedule = function(time) return 1 / (1 + time) end,
-          augment = function(x, y) return x + (math.random() - 0.5) * 0.01, y end,
-        },
-      }]])
-    local r = program.ok(("%s --out %s"):format(quote(script), quote(out "own")))
-    assert.truthy(r.out:find "data light: 40 training and 40 test images of 4x4")
-    local rows = metrics "own"
-    assert.equal(1, rows[12].test_acc)
-    assert.is_true(rows[12].lr < rows[1].lr)
-    -- pictures of one's own: the right label by name
-    local picture = program.file "light.png"
-    cnn.image.write(picture, cnn.full({ 1, 9, 9 }, 0.9))
-    r = program.ok(("predict %s --weights %s %s"):format(quote(script),
-      quote(out "own" .. "/last.safetensors"), quote(picture)))
-    assert.truthy(r.out:find("light.png: light 0%.%d%d%d"))
-  end)
-end)
-
 -- ------------------------------------------------------------------------- small nets, own images
 
 -- A script that trains on 40 pictures of 4x4 in two classes, dark ones and light ones. `parts`
@@ -360,6 +321,33 @@ local function small(name, parts)
   ]]):gsub("%$(%u+)", values)
   return quote(program.file(name .. ".lua", text))
 end
+
+describe("a recipe's own", function()
+  teardown(program.sweep)
+
+  it("data, optimizer, schedule and augmentation are used", function()
+    local script = small("own", {
+      data = "{ name = 'light', classes = { 'dark', 'light' }, train = part, test = part }",
+      train = [[{
+        batch = 8, epochs = 12, lr = 0.5,
+        optimizer = function(p, o) return cnn.optim.SGD(p, { lr = o.lr, momentum = 0.5 }) end,
+        schedule = function(time) return 1 / (1 + time) end,
+        augment = function(x, y) return x + (math.random() - 0.5) * 0.01, y end,
+      }]],
+    })
+    local r = program.ok(("%s --out %s"):format(script, quote(out "own")))
+    assert.truthy(r.out:find "data light: 40 training and 40 test images of 4x4")
+    local rows = metrics "own"
+    assert.equal(1, rows[12].test_acc)
+    assert.is_true(rows[12].lr < rows[1].lr)
+    -- pictures of one's own: the right label by name
+    local picture = program.file "light.png"
+    cnn.image.write(picture, cnn.full({ 1, 9, 9 }, 0.9))
+    r = program.ok(("predict %s --weights %s %s"):format(script,
+      quote(out "own" .. "/last.safetensors"), quote(picture)))
+    assert.truthy(r.out:find("light.png: light 0%.%d%d%d"))
+  end)
+end)
 
 local function to(name) return " --out " .. quote(out(name)) .. " " end
 
