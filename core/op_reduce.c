@@ -159,10 +159,13 @@ enum { MAX_INDEX = 1 << 24 };
 
 cnn_tensor *cnn_argmax(cnn_tensor *x, int axis) {
     int scope = scope_begin();
-    cnn_tensor *y = reduce(&op_argmax, x, &axis, 1);
-    if (y && x->size[check_axis("argmax", x, axis)] > MAX_INDEX)
+    if (check_tensor("argmax", "x", x) < 0) return scope_end(scope, 0);
+    int a = check_axis("argmax", x, axis);
+    if (a < 0) return scope_end(scope, 0);
+    if (x->size[a] > MAX_INDEX)
         return scope_end(scope, fail_null("argmax: expected at most %d elements to choose from, "
                                           "which a float can count, got %s",
                                           MAX_INDEX, shape_text(x)));
-    return scope_end(scope, cnn_to(cnn_affine(y, 1, 1), "i32")); /* positions from 1 */
+    cnn_tensor *y = cnn_affine(reduce(&op_argmax, x, &axis, 1), 1, 1); /* positions from 1 */
+    return scope_end(scope, cnn_to(y, "i32"));
 }

@@ -180,7 +180,7 @@ static void entry_lose(cnn_entry *e) {
 }
 
 /* Gives the first output the memory of an input that e is the last to use; that storage, or NULL.
- * Half the memory of a chain of activations, and half its cache misses. */
+ * A chain of activations then needs half the memory. */
 static cnn_storage *take_over(cnn_entry *e) {
     const cnn_tensor *y = e->n_out ? e->out[0] : 0;
     for (int i = 0; e->op->reuses_in >> i && y && !y->storage->data; i++) {
