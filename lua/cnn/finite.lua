@@ -29,11 +29,10 @@ end
 -- Calls forward() while every layer's output is looked at; what is said of the first bad one, or
 -- nil. A layer inside another ends before it, so the innermost one is named.
 local function first_layer(net, forward)
-  local paths, found = {}, nil
-  for path, module in net:named_modules() do paths[module] = path end
+  local paths, found = text.paths("net", net), nil
   local function leave(module, _, y)
     if not found and cnn.is_tensor(y) and not finite.is_finite(y) then
-      found = text.path("net", paths[module] or "") .. " " .. module:describe()
+      found = (paths[module] or "net") .. " " .. module:describe()
     end
   end
   calls.observe({ enter = function() end, leave = leave }, forward)

@@ -25,8 +25,7 @@ local LEAST_ROUNDS = 3
 
 -- An observer that lists the calls of modules that call no others.
 local function lister(net)
-  local rows, open, names = {}, {}, {}
-  for name, node in net:named_modules() do names[node] = text.path("", name):gsub("^%.", "") end
+  local rows, open, names = {}, {}, text.paths("", net)
   local observer = {}
 
   function observer.enter(node, depth, x)

@@ -34,8 +34,7 @@ end
 
 -- An observer that fills rows, and those rows.
 local function recorder(net)
-  local rows, open, names, macs = {}, {}, {}, 0
-  for name, node in net:named_modules() do names[node] = text.path("", name):gsub("^%.", "") end
+  local rows, open, names, macs = {}, {}, text.paths("", net), 0
 
   local function count_macs()
     macs = macs + tonumber(C.cnn_macs())

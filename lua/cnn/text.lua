@@ -16,6 +16,13 @@ function text.path(root, name)
   return root .. ("." .. name):gsub("%.(%d+)", "[%1]")
 end
 
+-- The same of every module of a net: module -> path. Without a root, "" is the net's own.
+function text.paths(root, net)
+  local paths = {}
+  for name, node in net:named_modules() do paths[node] = text.path(root, name):gsub("^%.", "") end
+  return paths
+end
+
 local function is_name(key) return type(key) == "string" and key:match("^[%a_][%w_]*$") end
 
 local function by_name(a, b) return tostring(a) < tostring(b) end

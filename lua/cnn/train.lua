@@ -63,13 +63,12 @@ end
 -- The first batch norm that would see one value a channel if a batch had one image, as text. What
 -- else goes wrong on shapes alone need not go wrong in a step.
 local function norm_of_one(net, input)
-  local paths, found = {}, nil
-  for path, module in net:named_modules() do paths[module] = path end
+  local paths, found = text.paths("net", net), nil
   local function enter(module, _, x)
     local norm = module:is(cnn.nn.BatchNorm1d) or module:is(cnn.nn.BatchNorm2d)
     if norm and module.training and not found and cnn.is_tensor(x) and x:dim() > 1
       and x:numel() == x:size(2) then
-      found = text.path("net", paths[module] or "") .. " " .. module:describe()
+      found = (paths[module] or "net") .. " " .. module:describe()
     end
   end
   net:train()
