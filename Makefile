@@ -24,7 +24,7 @@ kernel_c := $(filter-out %_cudnn.c,$(wildcard kernels/*.c))
 kernel_c := $(if $(X86),$(kernel_c),$(filter-out %_avx2.c %_avx512.c,$(kernel_c)))
 core_c   := $(wildcard core/*.c)
 host_c   := $(wildcard lua/*.c)
-lua_src  := $(wildcard lua/*.lua lua/cnn/*.lua)
+lua_src  := $(wildcard lua/*.lua lua/cnn/*.lua lua/cnn/*/*.lua)
 
 engine_o := $(patsubst %.c,$(B)/%.o,$(core_c) $(kernel_c))
 host_o   := $(patsubst %.c,$(B)/%.o,$(host_c)) $(B)/lua_files.o
@@ -115,15 +115,16 @@ bench: all
 
 # ---------------------------------------------------------------------------------------- install
 
-share = $(DESTDIR)$(PREFIX)/share
+share     = $(DESTDIR)$(PREFIX)/share
+lua_rooms = $(sort $(patsubst %/,%,$(dir $(filter lua/cnn/%,$(lua_src)))))
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
-	install -d $(share)/lua/5.1/cnn $(share)/cnnlua/models
+	install -d $(addprefix $(share)/,lua/5.1 $(lua_rooms:lua/%=lua/5.1/%) cnnlua/models)
 	install $(B)/cnnlua $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(B)/libcnn.so $(DESTDIR)$(PREFIX)/lib
 	install -m 644 core/cnn.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(wildcard lua/*.lua) $(share)/lua/5.1
-	install -m 644 $(wildcard lua/cnn/*.lua) $(share)/lua/5.1/cnn
+	$(foreach room,$(lua_rooms),install -m 644 $(wildcard $(room)/*.lua) $(share)/$(room:lua/%=lua/5.1/%) &&) true
 	install -m 644 $(wildcard models/*.lua) $(share)/cnnlua/models
 
 clean:

@@ -128,10 +128,20 @@ static int host_clear(lua_State *L) {
     return 0;
 }
 
+/* host.sources(): a table of the embedded files, "lua/cnn/tensor.lua" -> its text. */
+static int host_sources(lua_State *L) {
+    lua_newtable(L);
+    for (const lua_file *f = cnn_lua_files; f->name; f++) {
+        lua_pushlstring(L, f->text, f->length);
+        lua_setfield(L, -2, f->file);
+    }
+    return 1;
+}
+
 static int open_host(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"hold", host_hold},   {"guard", host_guard}, {"interrupted", host_interrupted},
-        {"clear", host_clear}, {NULL, NULL},
+        {"hold", host_hold},   {"guard", host_guard},     {"interrupted", host_interrupted},
+        {"clear", host_clear}, {"sources", host_sources}, {NULL, NULL},
     };
     lua_newtable(L);
     luaL_register(L, NULL, functions);

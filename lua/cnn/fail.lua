@@ -27,7 +27,7 @@ end
 function fail.line(err)
   if err == nil then return "an error without a message" end
   local line = tostring(err):match "^[^\n]*"
-  return (line:gsub("^%S*lua/cnn/[%w_]+%.lua:%d+: ", ""):gsub(":$", ""))
+  return (line:gsub("^%S*lua/cnn/[%w_/]+%.lua:%d+: ", ""):gsub(":$", ""))
 end
 
 return fail

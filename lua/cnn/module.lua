@@ -148,11 +148,16 @@ function Module:zero_grad()
   return self
 end
 
-function Module:shapes(...) return require("cnn.shapes").show(self, ...) end
+-- Methods that are loaded at their first call: where each lives, module.function(net, ...).
+local elsewhere = {
+  shapes = { "shapes", "show" },
+  save = { "checkpoint", "save" },
+  load = { "checkpoint", "load" },
+}
 
-function Module:save(...) return require("cnn.checkpoint").save(self, ...) end
-
-function Module:load(...) return require("cnn.checkpoint").load(self, ...) end
+for name, place in pairs(elsewhere) do
+  Module[name] = function(self, ...) return require("cnn." .. place[1])[place[2]](self, ...) end
+end
 
 -- `open` are the modules on the way to this one: one that holds itself is not entered again.
 local function add_lines(self, name, depth, lines, open)
