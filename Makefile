@@ -68,7 +68,8 @@ $(B)/.ready:
 
 # --------------------------------------------------------------------------- program and library
 
-# Only cnn_* is seen from outside: by Lua through ffi, by C programs.
+# Only cnn_* is seen from outside: by Lua through ffi, by C programs. A program that closes the
+# library as it ends would take away the code that its threads still run, so it stays (nodelete).
 $(B)/exports.map: | $(B)/.ready
 	@echo '{ global: cnn_*; local: *; };' >$@
 $(B)/exports.list: | $(B)/.ready
@@ -76,7 +77,7 @@ $(B)/exports.list: | $(B)/.ready
 
 $(B)/libcnn.so: $(engine_o) $(B)/exports.map
 	$(CC) -shared -pthread $(CFLAGS) $(LDFLAGS) -Wl,--version-script=$(B)/exports.map \
-		-Wl,-soname,libcnn.so -o $@ $(engine_o) $(LIBS)
+		-Wl,-soname,libcnn.so -Wl,-z,nodelete -o $@ $(engine_o) $(LIBS)
 
 $(B)/cnnlua: $(engine_o) $(host_o) $(B)/exports.list
 	$(CC) -pthread $(CFLAGS) $(LDFLAGS) -Wl,--dynamic-list=$(B)/exports.list \
