@@ -88,15 +88,18 @@ static void on_sigint(int number) {
     if (!held) strike();
 }
 
-/* host.hold(on): while held, the first Ctrl-C waits; giving it free raises what has waited. */
+/* host.hold(on): while held, the first Ctrl-C waits; giving it free raises what has waited. Returns
+ * whether it was held. */
 static int host_hold(lua_State *L) {
+    int was = held;
     held = lua_toboolean(L, 1);
     if (!held && interrupts && !cnn_interrupted()) {
         cnn_interrupt(1);
         lua_pushliteral(L, "interrupted");
         return lua_error(L);
     }
-    return 0;
+    lua_pushboolean(L, was);
+    return 1;
 }
 
 /* host.guard(f, ...): pcall; after a Ctrl-C the caller works on as after hold(true), undisturbed

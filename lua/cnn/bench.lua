@@ -107,8 +107,8 @@ function bench.bench(options)
   end
   result.peak_mb = tonumber(C.cnn_peak_rss()) / 2 ^ 20
   if options.layers then
-    result.layers = require "cnn.layer_times".measure(net, { batch, unpack(input) }, {
-      seconds = seconds, training = options.only ~= "predict", device = device,
+    result.layers = require "cnn.layer_times".measure(net, x, {
+      seconds = seconds, training = options.only ~= "predict",
     })
   end
   if options.json then

@@ -3,6 +3,7 @@
 -- calls.call is every module's __call. The arrays run parallel, by depth: stack[d] is called with
 -- input[d]; where it calls its children in a row, previous[d] is the one that made the current
 -- child's input, and earlier[d] what that one was given. explain.lua names layers from this.
+-- Who looks at each call sets calls.observe's observer; who taps a layer (probes/taps.lua), tell.
 --
 -- Surprising: pcall surrounds the outermost call only, and costs nothing worth measuring; it is
 -- there so that an error leaves no stale depth behind.
@@ -13,6 +14,9 @@ local calls = {
   depth = 0,
   stack = {}, input = {}, previous = {}, earlier = {},
   observer = nil, -- { enter = function(module, depth, x), leave = function(module, depth, y) }
+  base = 0, -- the depth at which the observer was set; its own count from 1 on
+  tell = nil, -- function(module, x, y), called after each call once a layer was tapped
+  tapping = nil, -- while a tap runs: the path that it is on
   trial = nil, -- while explain.lua only tries a shape: the layers that have found their size there
 }
 
@@ -27,7 +31,9 @@ end
 
 local function leave(self, d, ...)
   local observer = calls.observer
-  if observer then observer.leave(self, d, ...) end
+  if observer then observer.leave(self, d - calls.base, ...) end
+  local tell = calls.tell
+  if tell then tell(self, input[d], (...)) end
   stack[d], input[d], earlier[d] = nil, nil, nil
   calls.depth = d - 1
   return ...
@@ -37,7 +43,7 @@ local function run(self, d, x, ...)
   calls.depth = d
   stack[d], input[d], previous[d] = self, x, false
   local observer = calls.observer
-  if observer then observer.enter(self, d, x) end
+  if observer then observer.enter(self, d - calls.base, x) end
   return leave(self, d, self:forward(x, ...))
 end
 
@@ -60,25 +66,29 @@ function calls.call(self, x, ...)
   if d > DEEPEST then
     err.raise(("expected modules nested at most %d deep (does one hold itself?)"):format(DEEPEST))
   end
-  if d == 1 then return finish(pcall(run, self, d, x, ...)) end
+  if d == 1 then return finish(err.pcall(run, self, d, x, ...)) end
   return run(self, d, x, ...)
 end
 
-local function restore(observer, ok, ...)
-  calls.observer = observer
-  if not ok then error((...), 0) end
+local function restore(outer, ok, ...)
+  calls.observer, calls.base = outer.observer, outer.base
+  if not ok then
+    calls.depth = outer.depth
+    error((...), 0)
+  end
   return ...
 end
 
 -- fn's results; each module called meanwhile is shown to `observer` (and to no other).
 function calls.observe(observer, fn, ...)
-  local outer = calls.observer
-  calls.observer = observer
-  return restore(outer, pcall(fn, ...))
+  local outer = { observer = calls.observer, base = calls.base, depth = calls.depth }
+  calls.observer, calls.base = observer, calls.depth
+  return restore(outer, err.pcall(fn, ...))
 end
 
 function err.explain(message, place)
   if calls.depth == 0 then return message, place end
+  if calls.tapping then return ("the tap on %s: %s"):format(calls.tapping, message), place end
   return require("cnn.explain")(message, place)
 end
 

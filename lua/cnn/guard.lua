@@ -1,18 +1,35 @@
 -- guard.lua - Ctrl-C, where the program answers it (cnn.host) and where plain luajit does.
 --
 -- guard.call(f, ...) is pcall; after a Ctrl-C the caller may clean up undisturbed. Between
--- guard.hold(true) and guard.hold(false) a Ctrl-C waits. Surprising: under plain luajit these do
--- next to nothing, because there SIGINT is not ours.
+-- guard.hold(true) and guard.hold(false) a Ctrl-C waits; hold returns whether it was held.
+-- guard.interrupted() is true from a Ctrl-C to the next guard.clear(). Surprising: under plain
+-- luajit SIGINT is not ours; there an interruption is a cnn_interrupt(1) of who embeds the engine,
+-- and nothing has to be held, because it strikes in the engine's ops alone.
 
-local ok, host = pcall(require, "cnn.host")
+local found, host = pcall(require, "cnn.host")
 
-if ok then
+if found then
   return { call = host.guard, hold = host.hold, interrupted = host.interrupted, clear = host.clear }
 end
 
+local C = require "cnn.ffi".C
+
+local struck = false
+
+local function take_back(...)
+  if C.cnn_interrupted() ~= 0 then
+    struck = true
+    C.cnn_interrupt(0)
+  end
+  return ...
+end
+
 return {
-  call = pcall,
-  hold = function() end,
-  interrupted = function() return false end,
-  clear = function() end,
+  call = function(f, ...) return take_back(pcall(f, ...)) end,
+  hold = function() return false end,
+  interrupted = function() return struck end,
+  clear = function()
+    struck = false
+    C.cnn_interrupt(0)
+  end,
 }

@@ -1,11 +1,11 @@
--- layer_times.lua - how long each layer of a net takes by itself: cnnlua bench --layers.
+-- layer_times.lua - how long each layer of a net takes by itself: bench --layers, net:profile.
 --
--- layer_times.measure(net, input, { seconds =, training =, device = }) returns a list, in the order
--- of the calls: { name, kind, label, shape, macs, forward_ms, backward_ms }. input: the sizes of a
--- batch. A layer is what has no layers inside; one that is called twice comes twice. Each gets an
--- input of its own that has no history, y = layer(x), and in training y:backward(seed), all layers
--- in turn, round after round; the times are medians. A layer that cannot be called with one tensor
--- alone has none.
+-- layer_times.measure(net, x, { seconds =, training = }) returns a list, in the order of the calls:
+-- { name, kind, label, shape, macs, bytes, forward_ms, backward_ms }. A layer is what has no layers
+-- inside; one that is called twice comes twice. The net is run on x again and again, and each layer
+-- is called once more, alone, on the input that it was just given: y = layer(input), in training
+-- also y:backward(seed). The times are medians. A layer that cannot be called with one tensor alone
+-- has none. bytes: what a forward reads and writes at least: its input, parameters and output.
 --
 -- Surprising: the layers are not the whole step. What blocks do between their layers (additions,
 -- concatenations), loss and optimizer are missing; on the other hand a step may write over what a
@@ -15,6 +15,7 @@ local C = require "cnn.ffi".C
 local cnn = require "cnn"
 local calls = require "cnn.calls"
 local handle = require "cnn.handle"
+local members = require "cnn.members"
 local text = require "cnn.text"
 
 local layer_times = {}
@@ -23,47 +24,50 @@ local LEAST_ROUNDS = 3
 
 -- -------------------------------------------------------------------------------- which there are
 
--- An observer that lists the calls of modules that call no others.
-local function lister(net)
-  local rows, open, names = {}, {}, text.paths("", net)
-  local observer = {}
+-- An observer that shows each call of a module that calls no others: visit(node, x, y).
+local function each_layer(visit)
+  local open, observer = {}, {}
 
-  function observer.enter(node, depth, x)
+  function observer.enter(_, depth, x)
     if depth > 1 then open[depth - 1].leaf = false end
-    open[depth] = { node = node, leaf = true, x = x }
+    open[depth] = { leaf = true, x = x }
     C.cnn_macs()
   end
 
   function observer.leave(node, depth, y)
-    local call = open[depth]
-    if not call.leaf then return end
-    local row = {
-      node = node, name = names[node] or node.kind, kind = node.kind, label = node:describe(),
-      macs = tonumber(C.cnn_macs()), forward = {}, backward = {},
-    }
-    if cnn.is_tensor(call.x) and cnn.is_tensor(y) then
-      row.input, row.needs_dx = call.x:shape(), call.x.requires_grad
-      row.output, row.needs_backward = y:shape(), y.requires_grad
-    end
-    rows[#rows + 1] = row
+    if open[depth].leaf then visit(node, open[depth].x, y) end
   end
 
-  return observer, rows
+  return observer
 end
 
-local function layers_of(net, input)
-  local observer, rows = lister(net)
-  calls.observe(observer, net, cnn.zeros(input, { device = "meta" }))
+local function describe(row, x, y)
+  row.needs_dx, row.output, row.needs_backward = x.requires_grad, y:shape(), y.requires_grad
+  row.bytes = 4 * (x:numel() + y:numel() + members.count(row.node))
+end
+
+-- A row for each, found on shapes alone.
+local function layers_of(net, x)
+  local rows, paths = {}, text.paths("", net)
+  local observer = each_layer(function(node, input, y)
+    local row = {
+      node = node, name = paths[node] or node.kind, kind = node.kind, label = node:describe(),
+      macs = tonumber(C.cnn_macs()), forward = {}, backward = {},
+    }
+    if cnn.is_tensor(input) and cnn.is_tensor(y) then describe(row, input, y) end
+    rows[#rows + 1] = row
+  end)
+  calls.observe(observer, net, x:to("meta"))
   return rows
 end
 
 -- ------------------------------------------------------------------------------------- measuring
 
--- Numbers for the largest input or seed; each layer's are the first of them, channels-last.
+-- Numbers for the largest gradient; each layer's are the first of them, channels-last.
 local function numbers_for(rows, device)
   local most = 1
   for _, row in ipairs(rows) do
-    if row.input then most = math.max(most, row.input:numel(), row.output:numel()) end
+    if row.output then most = math.max(most, row.output:numel()) end
   end
   return cnn.rand(most, { device = device })
 end
@@ -76,9 +80,8 @@ local function shaped(numbers, shape)
 end
 
 -- Seconds forward and backward. As in a step, the net's own input needs no gradient.
-local function measure_once(row, numbers, training)
-  local x = shaped(numbers, row.input):detach()
-  local seed = shaped(numbers, row.output)
+local function measure_once(row, input, numbers, training)
+  local x, seed = input:detach(), shaped(numbers, row.output)
   if training and row.needs_dx then x.requires_grad = true end
   local before = C.cnn_seconds()
   local y = row.node(x)
@@ -86,61 +89,66 @@ local function measure_once(row, numbers, training)
   if training and row.needs_backward then y:backward(seed) end
   local after = C.cnn_seconds()
   row.node:zero_grad()
-  handle.give_back(x, y, seed)
+  if not rawequal(x, y) then handle.give_back(y) end
+  handle.give_back(x, seed)
   return between - before, after - between
 end
 
--- The first round: it warms up, and finds out which layers can be called alone.
-local function callable(rows, numbers, training)
-  local list = {}
-  for _, row in ipairs(rows) do
-    if row.input then
-      local ok, why = pcall(measure_once, row, numbers, training)
-      if ok then list[#list + 1] = row end
-      if C.cnn_interrupted() ~= 0 then error(why, 0) end
+-- One pass of the net, without a history of its own, with a measurement at each layer. The first
+-- one warms up, and finds out which layers can be called alone.
+local function round(net, x, rows, numbers, training, first)
+  local at = 0
+  local function visit(node, input)
+    at = at + 1
+    local row = rows[at]
+    if not row or row.node ~= node or not row.output or row.alone == false then return end
+    local was = cnn.set_grad_enabled(training)
+    local ok, forward, backward = pcall(calls.observe, nil, measure_once, row, input, numbers,
+      training)
+    cnn.set_grad_enabled(was)
+    if not ok and (not first or C.cnn_interrupted() ~= 0) then error(forward, 0) end
+    row.alone = ok
+    if ok and not first then
+      table.insert(row.forward, forward)
+      table.insert(row.backward, backward)
     end
   end
-  return list
+  cnn.no_grad(calls.observe, each_layer(visit), net, x)
 end
 
-local function measure_rounds(rows, numbers, options)
-  if #rows == 0 then return end
+local function measure_rounds(net, x, rows, options)
+  local numbers = numbers_for(rows, x.device)
+  round(net, x, rows, numbers, options.training, true)
   local rounds, started = 0, C.cnn_seconds()
   repeat
     rounds = rounds + 1
-    for _, row in ipairs(rows) do
-      row.forward[rounds], row.backward[rounds] = measure_once(row, numbers, options.training)
-    end
+    round(net, x, rows, numbers, options.training)
   until C.cnn_seconds() - started >= options.seconds and rounds >= LEAST_ROUNDS
 end
 
 -- In milliseconds; nil of nothing.
-local function median(seconds)
+function layer_times.median(seconds)
   table.sort(seconds)
   local n = #seconds
   if n == 0 then return nil end
   return 500 * (seconds[math.ceil(n / 2)] + seconds[math.floor(n / 2) + 1])
 end
 
-local function measure(net, input, options)
-  local rows = layers_of(net, input)
-  local numbers = numbers_for(rows, options.device)
-  measure_rounds(callable(rows, numbers, options.training), numbers, options)
+-- The net is left in the mode that was asked for.
+function layer_times.measure(net, x, options)
+  net:train(options.training)
+  local rows = layers_of(net, x)
+  measure_rounds(net, x, rows, options)
   local list = {}
   for i, row in ipairs(rows) do
     list[i] = {
-      name = row.name, kind = row.kind, label = row.label, shape = tostring(row.output or ""),
-      macs = row.macs, forward_ms = median(row.forward),
-      backward_ms = options.training and median(row.backward) or nil,
+      name = row.name, kind = row.kind, label = row.label,
+      shape = tostring(row.output or ""), macs = row.macs, bytes = row.bytes,
+      forward_ms = layer_times.median(row.forward),
+      backward_ms = options.training and layer_times.median(row.backward) or nil,
     }
   end
   return list
-end
-
-function layer_times.measure(net, input, options)
-  net:train(options.training)
-  if options.training then return measure(net, input, options) end
-  return cnn.no_grad(measure, net, input, options)
 end
 
 -- --------------------------------------------------------------------------------------- printing
@@ -149,33 +157,33 @@ local function cell(format, value)
   return value and format:format(value) or ""
 end
 
--- 10^9 operations a second: a multiply-add is two.
-local function rate(row)
+-- 10^9 operations a second of the forward: a multiply-add is two.
+function layer_times.rate(row)
   if row.macs == 0 or not row.forward_ms then return nil end
   return 2 * row.macs / row.forward_ms / 1e6
 end
 
--- Of the layers that were measured.
-local function sum(list, field)
-  local total = 0
+-- All layers that were measured, as one row.
+function layer_times.total(list, training)
+  local total = { macs = 0, bytes = 0, forward_ms = 0, backward_ms = training and 0 or nil }
   for _, row in ipairs(list) do
-    if row.forward_ms then total = total + row[field] end
+    if row.forward_ms then
+      for field, value in pairs(total) do total[field] = value + row[field] end
+    end
   end
   return total
 end
 
 -- The table, and what the whole step (or prediction) of step_ms takes beyond the layers.
 function layer_times.text(list, step_ms, training)
-  local total = {
-    label = "all layers", name = "", macs = sum(list, "macs"), forward_ms = sum(list, "forward_ms"),
-    backward_ms = training and sum(list, "backward_ms") or nil,
-  }
+  local total = layer_times.total(list, training)
+  total.name, total.label = "", "all layers"
   local all = total.forward_ms + (total.backward_ms or 0)
   local function cells(row)
     local own = row.forward_ms and row.forward_ms + (row.backward_ms or 0)
     return {
       (row.name .. " " .. row.label):gsub("^ ", ""), row.shape or "",
-      cell("%.3f", row.forward_ms), cell("%.1f", rate(row)),
+      cell("%.3f", row.forward_ms), cell("%.1f", layer_times.rate(row)),
       cell("%.3f", row.backward_ms), cell("%.1f %%", own and 100 * own / all),
     }
   end

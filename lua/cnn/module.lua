@@ -24,23 +24,59 @@ local module = { is_module = members.is_module, is_class = is_class, count = mem
 
 -- ---------------------------------------------------------------------------- the base class
 
+--- net.training
+-- Whether the module is in training mode; net:train() and net:eval() set it for all in the net.
+-- Example: nn.ReLU().training --> true
+-- See: net:train, net:eval
 local Module = { kind = "Module", training = true, __newindex = members.assign }
 module.base = Module
 
+--- net:init(...)
+-- What a class of one's own defines to make its parts: Name(a, b) calls self:init(a, b). Modules,
+-- nn.Parameter and lists of them are found by assignment to self, in order, and saved under those
+-- names.
+-- Example: Twice = nn.module "Twice"
+--   function Twice:init(channels) self.conv = nn.Conv2d(channels, channels, 1) end
+--   function Twice:forward(x) return self.conv(self.conv(x)) end
+--   Twice(3)(cnn.rand(2, 3, 4, 4)):shape() --> 2x3x4x4
+-- See: nn.module, net:forward, nn.Parameter, net:buffer
 function Module:init() end -- luacheck: ignore 212
 
+--- net:forward(x, ...)
+-- What a class of one's own defines: the output for an input. net(x) calls it and adds the layer's
+-- path to errors; call net(x), not net:forward(x). Gradients are derived.
+-- Errors: a class without it
+-- Example: net(x):shape() --> 4x10
+-- See: nn.module, net:shapes, net:tap
 function Module:forward()
   err.raise(("no forward: define function %s:forward(x)"):format(self.kind))
 end
 
+--- net:extra()
+-- The text between the parentheses when the module is printed: the constructor's arguments unless a
+-- class defines it.
+-- Example: nn.Dropout(0.3):extra() --> "0.3"
+-- See: net:describe
 function Module:extra() return state_of(self).arguments or "" end
 
--- As it was constructed: Linear(6400, 4096).
+--- net:describe()
+-- The module as it was constructed, in one line.
+-- Example: nn.Linear(6400, 4096):describe() --> "Linear(6400, 4096)"
+-- See: net:extra, net:shapes
 function Module:describe() return self.kind .. "(" .. self:extra() .. ")" end
 
+--- net:is(class)
+-- Whether the module was made by this class.
+-- Example: net[1]:is(nn.Conv2d) --> true
+-- See: net:find, nn.is_module
 function Module:is(class) return getmetatable(self) == class end
 
--- Makes `x` part of the module's state: saved and moved, not trained.
+--- net:buffer(name, x)
+-- Makes a tensor part of the module's state, as self[name]: saved and moved, not trained. Assigning
+-- to that name later copies into it in place. Returns the tensor.
+-- Errors: a name that is no string, or is taken; x that is no tensor; later, another shape
+-- Example: nn.Identity():buffer("count", cnn.zeros(1)):item() --> 0
+-- See: nn.Parameter, net:named_buffers
 function Module:buffer(name, x) return members.add_buffer(self, name, x) end
 
 local function refuse_unbuilt(name, node)
@@ -68,11 +104,24 @@ local function pairs_of(list)
   end
 end
 
+--- net:named_parameters()
+-- An iterator over names and parameters, in the order of definition; what is shared comes once.
+-- Errors: a layer whose input size is not known yet: give the net an input first
+-- Example: for name, p in net:named_parameters() do print(name, p:shape()) end
+-- See: net:parameters, net:named_buffers
 function Module:named_parameters() return pairs_of(collect(self, "parameter")) end
 
+--- net:named_buffers()
+-- An iterator over names and buffers, such as the running averages of a BatchNorm2d.
+-- Errors: a layer whose input size is not known yet
+-- Example: for name, b in net:named_buffers() do print(name, b:shape()) end
+-- See: net:buffer, net:named_parameters
 function Module:named_buffers() return pairs_of(collect(self, "buffer")) end
 
--- Itself under "", then every module in it.
+--- net:named_modules()
+-- An iterator over paths and modules: the net itself under "", then every module in it.
+-- Example: for path, layer in net:named_modules() do print(path, layer:describe()) end
+-- See: net:find, net:iter, net:apply
 function Module:named_modules()
   local list = { { "", self } }
   members.walk(self, function(name, value, kind)
@@ -81,13 +130,21 @@ function Module:named_modules()
   return pairs_of(list)
 end
 
+--- net:parameters()
+-- The parameters as a list, in the order of definition, as optimizers take them.
+-- Errors: a layer whose input size is not known yet: net:shapes { 1, C, H, W } is enough
+-- Example: #net:parameters() --> 6
+-- See: net:named_parameters, cnn.optim.SGD
 function Module:parameters()
   local list = collect(self, "parameter")
   for i, pair in ipairs(list) do list[i] = pair[2] end
   return list
 end
 
--- for i, child in net:iter() do ... end
+--- net:iter()
+-- An iterator over numbers and the modules that this one holds itself.
+-- Example: for i, layer in net:iter() do print(i, layer:describe()) end
+-- See: net:named_modules, net[i]
 function Module:iter()
   local list = {}
   members.each(self, function(_, value, kind)
@@ -104,7 +161,12 @@ local function apply(self, fn, seen)
   fn(self)
 end
 
--- fn(module) for every module inside it, then for itself; what is shared comes once.
+--- net:apply(fn)
+-- Calls fn(module) for every module inside, then for the net itself; what is shared comes once.
+-- Returns the net.
+-- Errors: fn that is no function
+-- Example: net:apply(function(m) if m:is(nn.Linear) then nn.init.zeros(m.bias) end end)
+-- See: nn.init.xavier_uniform, net:named_modules
 function Module:apply(fn)
   if type(fn) ~= "function" then
     err.raise("net:apply(fn): fn: expected a function, got " .. err.got(fn))
@@ -113,12 +175,23 @@ function Module:apply(fn)
   return self
 end
 
+--- net:train(mode = true)
+-- Training mode for the net and all in it: batch norms use the batch's statistics, dropout draws.
+-- Modules read it from self.training. Returns the net. (cnn.train trains.)
+-- Errors: what is not true or false
+-- Example: net:train().training --> true
+-- See: net:eval, cnn.train
 function Module:train(mode)
   mode = argument.boolean("net:train(mode)", "mode", mode, true)
   for _, node in self:named_modules() do rawset(node, "training", mode) end
   return self
 end
 
+--- net:eval()
+-- Prediction mode: batch norms use their running averages, dropout passes values on. Returns the
+-- net.
+-- Example: net:eval().training --> false
+-- See: net:train, cnn.no_grad
 function Module:eval() return self:train(false) end
 
 local function moved_to(where, value, kind)
@@ -128,8 +201,12 @@ local function moved_to(where, value, kind)
   return members.Parameter(moved, { requires_grad = value.requires_grad })
 end
 
--- Moves parameters and buffers to a device. Make the optimizer afterwards: they are new tensors.
--- What is shared stays shared.
+--- net:to(where)
+-- Moves parameters and buffers to a device, "cuda" or "cpu". Make the optimizer afterwards: they
+-- are new tensors. What is shared stays shared. Returns the net.
+-- Errors: a device that is not there
+-- Example: net:to "cpu" == net --> true
+-- See: x:to, cnn.cuda.is_available
 function Module:to(where)
   if type(where) ~= "string" then
     err.raise("net:to(where): expected a string, got " .. err.got(where))
@@ -143,6 +220,10 @@ function Module:to(where)
   return self
 end
 
+--- net:zero_grad()
+-- Takes the gradients of all parameters away, as opt:zero_grad does. Returns the net.
+-- Example: net:zero_grad():parameters()[1].grad --> nil
+-- See: opt:zero_grad, x:backward
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do p.grad = nil end
   return self
@@ -151,12 +232,31 @@ end
 -- Methods that are loaded at their first call: where each lives, module.function(net, ...).
 local elsewhere = {
   shapes = { "shapes", "show" },
+  get = { "probes.look", "get" },
+  find = { "probes.look", "find" },
+  probe = { "probes.probe", "show" },
+  profile = { "probes.profile", "show" },
+  tap = { "probes.taps", "add" },
+  confusion = { "pictures.confusion", "confusion" },
+  mistakes = { "pictures.mistakes", "mistakes" },
+  gradcam = { "pictures.gradcam", "gradcam" },
+  occlusion = { "pictures.occlusion", "occlusion" },
+  top_pictures = { "pictures.top_pictures", "top_pictures" },
   save = { "checkpoint", "save" },
   load = { "checkpoint", "load" },
+  maps = { "pictures.maps", "maps" },
+  filters = { "pictures.filters", "filters" },
+  histogram = { "pictures.histogram", "histogram" },
 }
 
 for name, place in pairs(elsewhere) do
-  Module[name] = function(self, ...) return require("cnn." .. place[1])[place[2]](self, ...) end
+  Module[name] = function(self, ...)
+    if not members.is_module(self) then
+      err.raise(("net:%s(): expected a net, got %s (a dot instead of a colon?)")
+        :format(name, err.got(self)))
+    end
+    return require("cnn." .. place[1])[place[2]](self, ...)
+  end
 end
 
 -- `open` are the modules on the way to this one: one that holds itself is not entered again.
@@ -193,7 +293,16 @@ local function construct(class, ...)
   return self
 end
 
--- A class whose instances are modules; `base` (nn.Module) is what it inherits from.
+--- nn.module(name, base = nn.Module)
+-- A new class of modules: define Name:init(...) and Name:forward(x), then Name(...) makes one. What
+-- is assigned to self is found, saved, moved and trained; backward is derived. `base` is a class to
+-- inherit from.
+-- Errors: a name that is no string; a base that is no class
+-- Example: Scale = nn.module "Scale"
+--   function Scale:init(c) self.gamma = nn.Parameter(cnn.ones(1, c, 1, 1)) end
+--   function Scale:forward(x) return x * self.gamma end
+--   Scale(3)(cnn.ones(2, 3, 4, 4)):shape() --> 2x3x4x4
+-- See: net:init, net:forward, nn.Parameter, net:buffer, nn.op
 function module.class(name, base)
   if type(name) ~= "string" then
     err.raise("nn.module(name): expected a string, got " .. err.got(name))

@@ -18,6 +18,7 @@ local create = require "cnn.create"
 local err = require "cnn.error"
 local handle = require "cnn.handle"
 local members = require "cnn.members"
+local report = require "cnn.probes.report"
 local text = require "cnn.text"
 
 local C = engine.C
@@ -69,7 +70,7 @@ local function recorder(net)
   return observer, rows
 end
 
-local function print_table(rows, total, depth)
+local function table_of(rows, total, depth)
   local lines = { { "layer", "output shape", "parameters", "MACs", "activation bytes" } }
   for _, row in ipairs(rows) do
     if row.depth >= 1 and (row.depth <= depth or not row.done) or #rows == 1 then
@@ -84,13 +85,22 @@ local function print_table(rows, total, depth)
     lines[#lines + 1] = { "total", total.shape or "", text.commas(total.parameters),
       text.commas(total.macs), text.commas(total.bytes) }
   end
-  print(text.columns(lines, 2))
+  return text.columns(lines, 2)
 end
 
 local function set_modes(modes)
   for node, mode in pairs(modes) do rawset(node, "training", mode) end
 end
 
+--- net:shapes(x, { depth = 2, quiet = false })
+-- Prints a table, layer by layer, of output shape, parameters, multiply-adds and activation bytes,
+-- and returns it: rows[i].path, .layer, .shape, .parameters, .macs, .bytes; rows.total. Nothing is
+-- computed; sizes that were left open are found.
+-- Shapes: x: sizes such as { 1, 1, 224, 224 }, or a tensor
+-- Options: depth: how deep blocks are opened; quiet: print nothing
+-- Errors: where the net fails, the rows up to the failing layer are printed and the layer is named
+-- Example: net:shapes({ 1, 1, 16, 16 }, { quiet = true }).total.shape --> "1x10"
+-- See: net:profile, net:find, cnnlua shapes
 function shapes.show(net, x, options)
   local who = "net:shapes"
   options = argument.options(who, options, { "depth", "quiet" })
@@ -104,12 +114,15 @@ function shapes.show(net, x, options)
   local ok, message = pcall(calls.observe, observer, autograd.no_grad, calls.call, net, input)
   set_modes(modes)
   local total = ok and rows[1] or nil
-  if not options.quiet then print_table(rows, total, depth) end
-  if not ok then error(message, 0) end
+  local lines = table_of(rows, total, depth)
+  if not ok then
+    if not options.quiet then print(lines) end
+    error(message, 0)
+  end
   for _, row in ipairs(rows) do row.node, row.leaf, row.done = nil, nil, nil end
   if #rows > 1 then table.remove(rows, 1) end
   rows.total = total
-  return rows
+  return report.show(report.new(rows, lines), options.quiet)
 end
 
 return shapes

@@ -55,6 +55,14 @@ function text.value(value, inner)
   return inner and "{ ... }" or table_text(value)
 end
 
+-- The first few of a list of words: "a, b, c, d and 9 more".
+function text.some(words, most)
+  most = most or 4
+  local shown = table.concat(words, ", ", 1, math.min(#words, most))
+  if #words <= most then return shown end
+  return ("%s and %d more"):format(shown, #words - most)
+end
+
 -- Rows of cells as lines of text, columns under one another: the first `left` begin in line, the
 -- others, numbers, end in line.
 function text.columns(rows, left)
