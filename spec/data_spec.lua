@@ -2,8 +2,11 @@
 
 local cnn = require "cnn"
 local engine = require "spec.support.engine"
+local errors = require "spec.support.errors"
 local idx = require "spec.support.idx"
 local program = require "spec.support.program"
+
+local expect = errors.expect
 
 local function collect(split, options)
   local images, labels, sizes = {}, {}, {}
@@ -36,6 +39,23 @@ describe("a data set", function()
     for i, v in ipairs(engine.list(x[2])) do
       assert.is_true(math.abs(v - bytes:byte(16 + 784 + i) / 255) < 1e-7)
     end
+  end)
+
+  it("gives images by their positions, and the order of epochs does not notice", function()
+    local data = cnn.data.fashion_mnist { dir = idx.directory "plain", batch = 8, limit = 12 }
+    local all, labels = first_batch(data.test)
+    local x, y = data.test:take(3, 2)
+    assert.equal("2x1x28x28", tostring(x:shape()))
+    assert.equal(0, (x - all:narrow(1, 3, 2)):abs():max():item())
+    assert.same({ labels[3]:item(), labels[4]:item() }, engine.list(y))
+    assert.equal("1x1x28x28", tostring((data.test:take(10)):shape()))
+    local _, _, before = collect(data.train, { epoch = 1 })
+    data.train:take(1, 12)
+    local _, _, first = collect(data.train)
+    assert.same(before, first)
+    expect("expected positions up to 12, got 13", data.train.take, data.train, 12, 2)
+    expect("first: expected a whole number >= 1", data.test.take, data.test, 0)
+    expect("count", data.test.take, data.test, 1, 0)
   end)
 
   it("shuffles the training images each epoch, by the seed alone", function()

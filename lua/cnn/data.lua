@@ -2,7 +2,7 @@
 --
 --   local data = cnn.data.fashion_mnist { batch = 128, resize = 224, limit =, seed =, dir = }
 --   for x, y in data.train:batches() do ... end      x: f32 B x 1 x 224 x 224   y: i32, from 1
---   data.classes[y[1]:item()]
+--   data.classes[y[1]:item()]                        data.test.classes is the same list
 --   cnn.data.from { train = { images = u8, labels = i32 }, test = ..., classes = { ... } }
 --
 -- Bytes are kept as the files have them; a thread of the engine resizes a batch ahead. What a
@@ -33,13 +33,15 @@ local function is_split(value)
   return type(value) == "table" and getmetatable(value) == Split
 end
 
+data.is_split = is_split
+
 -- dataset: an engine's handle; settings: batch, height, width, limit, seed; part: "train" is
--- shuffled, and it alone is what a limit is for
-local function new_split(dataset, settings, part)
+-- shuffled, and it alone is what a limit is for; classes: their names, as split.classes has them
+local function new_split(dataset, settings, part, classes)
   local count = tonumber(C.cnn_dataset_count(dataset))
   local training = part == "train"
   return setmetatable({
-    dataset = dataset, settings = settings,
+    dataset = dataset, settings = settings, classes = classes,
     channels = tonumber(C.cnn_dataset_size(dataset, 1)),
     height = settings.height or tonumber(C.cnn_dataset_size(dataset, 2)),
     width = settings.width or tonumber(C.cnn_dataset_size(dataset, 3)),
@@ -50,11 +52,18 @@ local function new_split(dataset, settings, part)
   }, Split)
 end
 
--- How many images there are, with the limit.
+--- split:count()
+-- How many images there are, with the limit; data.train and data.test are splits.
+-- Example: data.test:count() > 0 --> true
+-- See: split:batch_count
 function Split:count()
   return self.images
 end
 
+--- split:batch_count(batch)
+-- How many batches an epoch has, of the data set's batch or another one; the last may be smaller.
+-- Example: data.train:batch_count(1) == data.train:count() --> true
+-- See: split:batches, split:count
 function Split:batch_count(batch)
   return math.ceil(self.images / (batch or self.batch))
 end
@@ -90,26 +99,61 @@ local function next_batch(running)
   return nil
 end
 
--- An iterator over (images, labels). Options: batch, shuffle, epoch (a call without it takes the
--- next one) and skip, a number of batches. The second value is the iterator's state; its `waited`
--- are the seconds that the loader was waited for.
+-- An iterator, and its state, over `count` images from place `first` (0) of an order on.
+local function iterate(split, order, first, count, batch)
+  local loader = C.cnn_loader_new(split.dataset, order + first, count, batch, split.height,
+    split.width)
+  if loader == nil then handle.fail() end
+  return next_batch, {
+    split = split, loader = ffi.gc(loader, C.cnn_loader_release), waited = 0,
+    x = ffi.new "cnn_tensor *[1]", y = ffi.new "cnn_tensor *[1]",
+  }
+end
+
+--- split:batches({ batch = split.batch, shuffle = split.shuffle, epoch = nil, skip = 0,
+---   limit = nil })
+-- An iterator over batches of images and labels, which a thread prepares ahead. Training images are
+-- shuffled, by the seed and the number of the epoch alone; test images come as they are stored. The
+-- second value is the iterator's state; its `waited` are the seconds that were waited for images.
+-- Shapes: x f32 NxCxHxW of 0 to 1; y i32 N, labels from 1
+-- Options: batch: images at a time; shuffle: true or false; epoch: whose order, the next one by
+--   default; skip: how many batches to leave out; limit: the first so many images of the order
+-- Errors: numbers below 1 (skip: 0)
+-- Example: for x, y in data.train:batches { limit = 8 } do print(net(x):shape()) end
+-- See: cnn.data.fashion_mnist, cnn.step
 function Split:batches(options)
-  options = argument.options("batches", options, { "batch", "shuffle", "epoch", "skip" })
+  options = argument.options("batches", options, { "batch", "shuffle", "epoch", "skip", "limit" })
   local batch = argument.whole("batches", "batch", options.batch or self.batch, 1)
   local skip = argument.whole("batches", "skip", options.skip or 0, 0)
   argument.optional_whole("batches", "epoch", options.epoch)
+  local limit = argument.optional_whole("batches", "limit", options.limit)
   local shuffle = self.shuffle
   if options.shuffle ~= nil then shuffle = options.shuffle end
   if not options.epoch then self.epoch = self.epoch + 1 end
   local order = order_of(self, options.epoch or self.epoch, shuffle)
-  local first = math.min(skip * batch, self.images)
-  local loader = C.cnn_loader_new(self.dataset, order + first, self.images - first, batch,
-    self.height, self.width)
-  if loader == nil then handle.fail() end
-  return next_batch, {
-    split = self, loader = ffi.gc(loader, C.cnn_loader_release), waited = 0,
-    x = ffi.new "cnn_tensor *[1]", y = ffi.new "cnn_tensor *[1]",
-  }
+  local last = math.min(limit or self.images, self.images)
+  local first = math.min(skip * batch, last)
+  return iterate(self, order, first, last - first, batch)
+end
+
+--- split:take(first, count)
+-- One batch: `count` images (1) from position `first` on, as they are stored, and their labels.
+-- Shapes: x f32 NxCxHxW of 0 to 1; y i32 N, labels from 1
+-- Errors: positions that the images do not have
+-- Example: x, y = data.test:take(1, 8); print(x:size(1), data.classes[y[1]:item()] ~= nil) --> 8 true
+-- See: split:batches, net:maps, cnn.image.batch
+function Split:take(first, count)
+  local who = "split:take(first, count)"
+  argument.whole(who, "first", first, 1)
+  count = argument.optional_whole(who, "count", count) or 1
+  if first + count - 1 > self.images then
+    err.raise(("%s: expected positions up to %d, got %.0f"):format(who, self.images,
+      first + count - 1))
+  end
+  local following, state = iterate(self, order_of(self, 0, false), first - 1, count, count)
+  local x, y = following(state)
+  following(state) -- the end: the loader is given back
+  return x, y
 end
 
 -- --------------------------------------------------------------------------------------- settings
@@ -195,13 +239,21 @@ local function from_memory(given, settings, parts)
   local classes = count_classes(given.classes)
   local made = { name = given.name or "data", dir = given.dir, classes = classes }
   for _, part in ipairs(parts) do
-    made[part] = new_split(dataset_of(part, given[part], #classes), settings, part)
+    made[part] = new_split(dataset_of(part, given[part], #classes), settings, part, classes)
   end
   return made
 end
 
--- A script's own data: u8 images, labels from 1. options, or fields of `given`: batch, resize,
--- limit, seed.
+--- cnn.data.from(given, { batch = 128, resize = nil, limit = nil, seed = nil })
+-- A data set of one's own: given = { train = { images, labels }, test = { images, labels }, classes
+-- } with classes a list of names or their number. A recipe's `data` may be such a table as it is.
+-- Shapes: images u8 NxCxHxW; labels N whole numbers from 1
+-- Options: batch: images at a time; resize: their size, a number or { h, w }; limit: the first so
+--   many training images; seed: of the order, otherwise that of cnn.manual_seed
+-- Errors: images that are not u8; labels that are not 1 .. classes, or not one for each image
+-- Example: made = { images = cnn.zeros({ 6, 1, 8, 8 }):to "u8", labels = { 1, 2, 1, 2, 1, 2 } }
+--   cnn.data.from({ train = made, test = made, classes = 2 }).train:count() --> 6
+-- See: split:batches, cnn.data.fashion_mnist, cnn.train
 function data.from(given, options)
   if type(given) ~= "table" then
     err.raise("data: expected a table { train, test, classes }, got " .. err.got(given))
@@ -233,7 +285,8 @@ local function open_fashion(dir, settings, parts)
   local made = { name = FASHION, dir = found, classes = fashion_classes }
   for _, part in ipairs(parts) do
     local images, labels = unpack(fashion_files[part])
-    made[part] = new_split(open_idx(files[images], files[labels]), settings, part)
+    local dataset = open_idx(files[images], files[labels])
+    made[part] = new_split(dataset, settings, part, fashion_classes)
   end
   return made
 end
@@ -244,11 +297,28 @@ local function fashion_mnist(who, options, parts)
   return open_fashion(options.dir, settings_of(options), parts)
 end
 
+--- cnn.data.fashion_mnist({ batch = 128, resize = nil, limit = nil, seed = nil, dir = nil })
+-- Fashion-MNIST: .train with 60,000 images, .test with 10,000, .classes the ten names. It is looked
+-- for in dir, $CNNLUA_DATA, the user's cache and the distribution's directory, and downloaded into
+-- the cache where it is in none.
+-- Shapes: 28x28 gray images, or as resize says
+-- Options: batch: images at a time; resize: their size, a number or { h, w }; limit: the first so
+--   many training images; seed: of the order, otherwise that of cnn.manual_seed; dir: where the
+--   files are
+-- Errors: a directory without the four files; a download that fails: what to install
+-- Example: data.classes[y[1]:item()]
+-- Source: Xiao, Rasul, Vollgraf 2017
+-- See: split:batches, cnn.data.from
 function data.fashion_mnist(options)
   return fashion_mnist("fashion_mnist", options, BOTH)
 end
 
--- The test images alone.
+--- cnn.data.fashion_mnist_test({ batch = 128, resize = nil, limit = nil, seed = nil, dir = nil })
+-- The test images of Fashion-MNIST alone, as .test; the training images are not read.
+-- Options: as cnn.data.fashion_mnist
+-- Errors: a directory without the files; a download that fails: what to install
+-- Example: cnn.data.fashion_mnist_test().test:count() --> 10000
+-- See: cnn.data.fashion_mnist
 function data.fashion_mnist_test(options)
   return fashion_mnist("fashion_mnist_test", options, { "test" })
 end
