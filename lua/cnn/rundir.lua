@@ -11,14 +11,8 @@ local fail = require "cnn.fail"
 local files = require "cnn.files"
 local handle = require "cnn.handle"
 
-ffi.cdef [[
-int mkdir(const char *path, unsigned mode);
-int rmdir(const char *path);
-char *strerror(int number);
-int access(const char *path, int mode);
-]]
+ffi.cdef "int rmdir(const char *path);"
 
-local WRITE_AND_SEARCH = 2 + 1
 local EEXIST = 17
 local BLOCK = 2 ^ 20 -- bytes at a time, of a copy
 
@@ -27,49 +21,20 @@ local rundir = {}
 local Directory = {}
 Directory.__index = Directory
 
-local function reason(path, number)
-  return path .. ": " .. ffi.string(ffi.C.strerror(number))
-end
-
--- nil, or the number of what went wrong; what it has made is added to the list `made`.
-local function mkdir(path, made)
-  if ffi.C.mkdir(path, 511) ~= 0 then return ffi.errno() end
-  made[#made + 1] = path
-  return nil
-end
-
--- mkdir -p; nil, or why not. What is there already is no reason: opening it tells.
-local function make(path, made)
-  local refused
-  local function add(part)
-    local number = not files.exists(part) and mkdir(part, made)
-    if number then refused = refused or reason(part, number) end
-  end
-  for at in path:gmatch "()/" do
-    if at > 1 then add(path:sub(1, at - 1)) end
-  end
-  add(path)
-  local f, why = io.open(path .. "/.", "r")
-  if not f then return refused or (why:gsub("/%.:", ":")) end
-  f:close()
-  if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then return reason(path, ffi.errno()) end
-  return nil
-end
-
 -- A directory that nobody else has: of two runs that start in one second mkdir refuses one. Its
 -- path, or nil and why not.
 local function make_new(name, made)
-  local why = make("runs", made)
+  local why = files.make_directory("runs", made)
   if why then return nil, why end
   local base = ("runs/%s-%s"):format(name:gsub("[^%w_.-]", "_"), os.date "%Y%m%d-%H%M%S")
   local path, n = base, 1
-  local number = mkdir(path, made)
+  local number, why_not = files.mkdir(path, made)
   while number == EEXIST do
     n = n + 1
     path = base .. "-" .. n
-    number = mkdir(path, made)
+    number, why_not = files.mkdir(path, made)
   end
-  if number then return nil, reason(path, number) end
+  if number then return nil, why_not end
   return path
 end
 
@@ -82,7 +47,7 @@ function rundir.open(name, out)
   local made = {}
   local path, why = out
   if out then
-    why = make(out, made)
+    why = files.make_directory(out, made)
   else
     path, why = make_new(name, made)
   end
@@ -158,23 +123,16 @@ end
 
 -- ----------------------------------------------------------------------------------- curves.png
 
-local function series(label, style, points, column)
-  local list = {}
-  for _, point in ipairs(points) do
-    if point[column] then list[#list + 1] = { point.epoch, point[column] } end
-  end
-  return { label = label, style = style, points = list }
+-- As plot.curves.
+function Directory:curves(points, title, epochs) -- luacheck: ignore 212
+  return require "cnn.plot".curves(points, title, epochs)
 end
 
--- points: { epoch =, train_loss =, train_acc =, test_acc = }, in order. true, or nil and why not.
--- As in the book the axis starts at 1, unless all there is lies before.
+-- The same as curves.png; true, or nil and why not.
 function Directory:draw_curves(points, title, epochs)
-  local beyond = #points > 0 and points[#points].epoch > 1
-  return require "cnn.plot".curves(self:file "curves.png", {
-    series("train loss", "solid", points, "train_loss"),
-    series("train acc", "dashed", points, "train_acc"),
-    series("test acc", "dashdot", points, "test_acc"),
-  }, { title = title, from = beyond and 1 or 0, to = epochs })
+  local curves = self:curves(points, title, epochs)
+  if not curves then return true end
+  return curves:write(self:file "curves.png")
 end
 
 return rundir
