@@ -96,7 +96,7 @@ describe("a training run", function()
       input = ("print(net:load(%q))\n#net\nrecipe.name\ndata.test:count()\n"):format(
         out "whole" .. "/best.safetensors"),
     })
-    assert.truthy(r.out:find "26 of 26 tensors matched.*16\nbn_lenet\n10000\n")
+    assert.truthy(r.out:find '26 of 26 tensors matched.*16\n"bn_lenet"\n10000\n')
   end)
 
   it("prints the two lines only with --quiet, one object with --json", function()

@@ -16,6 +16,7 @@ local argument = require "cnn.argument"
 local autograd = require "cnn.autograd"
 local create = require "cnn.create"
 local handle = require "cnn.handle"
+local some = require "cnn.text".some
 
 local checkpoint = {}
 
@@ -260,6 +261,13 @@ function checkpoint.tensors(net)
   return list
 end
 
+--- net:save(file, metadata)
+-- Writes parameters and buffers as a safetensors file, whole or not at all. `metadata` is a table
+-- of strings by name.
+-- Errors: a file that cannot be written; metadata that are no strings
+-- Example: net:save("net.safetensors", { note = "first try" })
+-- Source: the format: huggingface.co/docs/safetensors
+-- See: net:load
 function checkpoint.save(net, file, metadata)
   checkpoint.write(file, checkpoint.tensors(net), metadata)
 end
@@ -267,18 +275,16 @@ end
 local Account = {}
 Account.__index = Account
 
-local function some(title, names)
+local function part(title, names)
   if #names == 0 then return "" end
   table.sort(names)
-  local shown = table.concat(names, ", ", 1, math.min(#names, 4))
-  if #names > 4 then shown = ("%s and %d more"):format(shown, #names - 4) end
-  return ("; %s: %s"):format(title, shown)
+  return ("; %s: %s"):format(title, some(names))
 end
 
 function Account:__tostring()
   return ("%d of %d tensors matched"):format(self.matched, self.total)
-    .. some("missing", self.missing) .. some("unexpected", self.unexpected)
-    .. some("other shape", self.other_shape) .. some("other dtype", self.other_dtype)
+    .. part("missing", self.missing) .. part("unexpected", self.unexpected)
+    .. part("other shape", self.other_shape) .. part("other dtype", self.other_dtype)
 end
 
 function Account:fits()
@@ -336,7 +342,14 @@ local function compare(saved, list)
   return account, fitting
 end
 
--- Reads what fits. Unless options.strict is false, everything has to.
+--- net:load(file, { strict = true })
+-- Reads parameters and buffers by name from a safetensors file and returns an account of what
+-- matched. A file that does not fit leaves the net as it was.
+-- Options: strict: false takes what fits in name and shape and leaves the rest
+-- Errors: a file that is none or is damaged; with strict, names or shapes that differ: which
+-- Example: net:save "net.safetensors"
+--   net:load "net.safetensors" --> 8 of 8 tensors matched
+-- See: net:save, cnn.reload
 function checkpoint.load(net, file, options)
   options = argument.options("load", options, { "strict" })
   local saved = type(file) == "table" and type(file.tensors) == "table" and file

@@ -110,6 +110,7 @@ end
 local function dispatch(words)
   local first = words[1]
   require "cnn.path"
+  require "cnn.reload.sources"
   if first == "--help" or first == "-h" then
     io.write(help:format(arguments.help()))
     return 0

@@ -26,6 +26,10 @@ local classes = setmetatable({}, { __mode = "k" })
 local parameters = setmetatable({}, { __mode = "k" }) -- tensors made by nn.Parameter
 local parents = setmetatable({}, { __mode = "kv" })   -- child -> the module it was last given to
 
+--- nn.is_module(value)
+-- Whether a value is a module: a layer or a net.
+-- Example: nn.is_module(net), nn.is_module(nn.ReLU) --> true false
+-- See: net:is
 function members.is_module(value)
   return type(value) == "table" and classes[getmetatable(value)] ~= nil
 end
@@ -46,7 +50,12 @@ local function can_hold(value)
   return is_module(value) or is_parameter(value) or is_plain_table(value)
 end
 
--- Marks a tensor as one to be trained. Assigned to a module's field, it is registered.
+--- nn.Parameter(x, { requires_grad = true })
+-- Marks a tensor as one to be trained. Assigned to a field of a module, it is among its parameters.
+-- Options: requires_grad: false freezes it
+-- Errors: what is no tensor
+-- Example: nn.Parameter(cnn.ones(3)).requires_grad --> true
+-- See: nn.module, net:buffer
 function members.Parameter(x, options)
   if not is_tensor(x) then
     err.raise("nn.Parameter(x): expected a tensor, got " .. err.got(x))
@@ -224,6 +233,22 @@ function members.walk(self, visit, every_place)
     end)
   end
   go(self, "")
+end
+
+-- `self` is from now on what `other` is: of its class, with its fields, the parent of its children.
+-- Done twice it does no harm.
+function members.become(self, other)
+  local function release(node)
+    return function(_, value, kind)
+      if kind == "module" then members.release(node, value) end
+    end
+  end
+  members.each(self, release(self))
+  members.each(other, release(other))
+  for key in next, self do rawset(self, key, nil) end
+  for key, value in next, other do rawset(self, key, value) end
+  setmetatable(self, getmetatable(other))
+  members.each(self, function() end)
 end
 
 -- The numbers in the parameters below `self`, frozen ones too; what is shared counts once.

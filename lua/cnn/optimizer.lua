@@ -127,6 +127,9 @@ local function state_of(inner)
   return state
 end
 
+-- Whether it can be taken up again.
+function Chosen:has_state() return state_of(self.inner) ~= nil end
+
 -- The tensors of its state as { { name, tensor }, ... }, in a fixed order.
 function Chosen:tensors()
   local list, state = {}, state_of(self.inner)

@@ -39,6 +39,9 @@ end
 -- A list of "key=value", as for --set.
 function recipe.script_options() return script_set end
 
+-- At the prompt: the script's own loops stay interpreted, so that Ctrl-C stops them.
+recipe.interpreted = false
+
 -- Runs a file as luajit would and returns its first value.
 function recipe.run_script(file, ...)
   local f, why = io.open(file, "rb")
@@ -53,6 +56,7 @@ function recipe.run_script(file, ...)
   require "cnn.path".add_script(file)
   local chunk, message = loadfile(file)
   if not chunk then fail.run("%s", message) end
+  if recipe.interpreted then jit.off(chunk, true) end
   return (chunk(...))
 end
 
@@ -62,10 +66,10 @@ function recipe.looks_like(value)
     or rawget(value, "input") ~= nil and rawget(value, "train") ~= nil
 end
 
--- The table that a script returns, as it is.
-function recipe.value(file, options)
+-- The table that a script returns, as it is; `...` are its arguments.
+function recipe.value(file, options, ...)
   recipe.prepare(options)
-  local value = recipe.run_script(file)
+  local value = recipe.run_script(file, ...)
   if not recipe.looks_like(value) then
     local what = value == nil and "nothing" or "a " .. type(value)
     if what == "a table" then what = "a table without a net" end
@@ -157,8 +161,22 @@ local function input_of(value, own, options)
   return { c, h, w }
 end
 
+--- recipe = { name = "net", input, net, data = "fashion-mnist",
+---   train = { batch = 128, lr = 0.1, epochs = 10, optimizer = "sgd" } }
+-- The table that a model script returns, and that cnn.train takes.
+-- Shapes: input { C, H, W }: images are resized to HxW; net: NxCxHxW -> N x classes
+-- Options: name: of the run's directory; input: what the net is given; net: a module; data: a name,
+--   what cnn.data gives, or the tables that cnn.data.from takes; train: batch, lr, epochs;
+--   optimizer: "sgd", "adam", "adamw" or a function of parameters and options; momentum,
+--   weight_decay, nesterov, betas, eps as in cnn.optim; schedule: "constant", "cosine", "step", a
+--   list such as { "warmup", 1, "cosine" } or a function of the time in epochs; augment: "flip",
+--   "crop" or a function of x and y
+-- Errors: a key that train has not; one of train's beside it; an input that is no { C, H, W }
+-- Example: recipe.input[2] --> 16
+-- See: cnn.train, cnn.optim.SGD, cnn.optim.schedule.cosine, cnn.augment.flip, cnn.options
+
 -- A copy of the recipe with all fields set; options are the command line's or {}. batch_asked: by
--- the recipe, where it is no default.
+-- the recipe, where it is no default; what is checked again keeps that.
 function recipe.check(value, options)
   options = options or {}
   if type(value) ~= "table" then fail.run("a recipe is a table, got %s", err.got(value)) end
@@ -176,6 +194,7 @@ function recipe.check(value, options)
   local train = { batch = own.batch }
   for key, given in pairs(value.train or {}) do train[key] = given end
   local batch_asked = train.batch ~= nil
+    and (value.batch_asked ~= false or train.batch ~= defaults.batch)
   for key, default in pairs(defaults) do
     if train[key] == nil then train[key] = default end
   end
@@ -211,10 +230,15 @@ end
 
 local precisions = { fp32 = true, tf32 = true, bf16 = true }
 
+-- What a prompt was started with (cnnlua -i FILE --limit 100) holds for its recipe's runs, too.
+local lasting = { "limit", "data", "device", "precision" }
+
 -- A copy of the options that a Lua caller gave, of the types that the command line's have.
-function recipe.options(who, options)
+function recipe.options(who, options, value)
   options = argument.options(who, options, option_names)
   local checked = {}
+  local from_start = type(value) == "table" and rawget(value, "options") or {}
+  for _, key in ipairs(lasting) do checked[key] = from_start[key] end
   for key, given in pairs(options) do checked[key] = given end
   for _, key in ipairs { "epochs", "batch", "threads", "limit" } do
     argument.optional_whole(who, key, options[key])
@@ -231,14 +255,15 @@ function recipe.options(who, options)
     err.raise(("%s: precision: expected fp32, tf32 or bf16, got %s"):format(who,
       err.got(options.precision)))
   end
-  for _, key in ipairs { "data", "out", "resume" } do check_text(who, key, options[key]) end
+  for _, key in ipairs { "data", "out" } do check_text(who, key, options[key]) end
+  if options.resume ~= false then check_text(who, "resume", options.resume) end
   for _, key in ipairs { "quiet", "json" } do argument.boolean(who, key, options[key]) end
   return checked
 end
 
 -- --------------------------------------------------------------------------------------- the net
 
--- What dry_run returns, from one image of zeros: for a net whose forward asks for values (item,
+-- What measure returns, from one image of zeros: for a net whose forward asks for values (item,
 -- copy), which shapes alone do not have.
 local function compute_once(checked)
   local C = require "cnn.ffi".C
@@ -249,13 +274,18 @@ local function compute_once(checked)
   }
 end
 
--- Runs the net on shapes alone, which finds the sizes that were left open, and checks that it gives
--- one value a class. Returns its shape, parameters and macs.
-function recipe.dry_run(checked)
+-- Runs the net on shapes alone, which finds the sizes that were left open. Returns the shape of
+-- what it gives, its parameters and macs.
+function recipe.measure(checked)
   local sizes = { 1, unpack(checked.input) }
   local ok, rows = pcall(checked.net.shapes, checked.net, sizes, { quiet = true })
   if not ok and not tostring(rows):find("but no value", 1, true) then error(rows, 0) end
-  local summary = ok and rows.total or compute_once(checked)
+  return ok and rows.total or compute_once(checked)
+end
+
+-- The same, and checks that the net gives one value a class.
+function recipe.dry_run(checked)
+  local summary = recipe.measure(checked)
   local classes, name = require "cnn.data".classes_of(checked.data)
   if tonumber(tostring(summary.shape):match "^1x(%d+)$") ~= #classes then
     fail.run("the net gives %s for one image; %s has %d classes, so 1x%d is wanted",

@@ -16,6 +16,9 @@ local json = require "cjson"
 
 local saved_run = {}
 
+local Saved = {}
+Saved.__index = Saved
+
 local KEY = "cnnlua.run"
 
 -- Numbers as text that loses nothing; JSON's own would be rounded to 14 digits.
@@ -39,7 +42,8 @@ end
 local fields = { "epoch", "batches", "steps", "trained", "epoch_images", "rows", "points", "best",
                  "last", "seed" }
 
-local function state_of(run)
+-- The place of a run, as text.
+function saved_run.encode(run)
   local state = {
     name = run.recipe.name, loss = run.loss:state(), acc = run.acc:state(),
     settings = {
@@ -58,12 +62,14 @@ local function state_of(run)
   return json.encode(exact(state))
 end
 
+function saved_run.decode(place) return inexact(json.decode(place)) end
+
 function saved_run.write(run, name)
   local list = checkpoint.tensors(run.net)
   for _, item in ipairs(run.optimizer:tensors()) do
     list[#list + 1] = { checkpoint.STATE .. item[1], item[2] }
   end
-  checkpoint.write(run.dir:file(name), list, { [KEY] = state_of(run), format = "pt" })
+  checkpoint.write(run.dir:file(name), list, { [KEY] = saved_run.encode(run), format = "pt" })
 end
 
 -- ----------------------------------------------------------------------------------------- resume
@@ -74,7 +80,7 @@ local function is_texts(list)
   return fits
 end
 
--- The file that a run is resumed from, checked; with `dir` and `state`.
+-- The file that a run is resumed from, checked; with `dir`, `state` and the methods below.
 function saved_run.open(path)
   local file = files.is_directory(path) and path:gsub("/+$", "") .. "/last.safetensors" or path
   local saved = checkpoint.open(file)
@@ -83,14 +89,13 @@ function saved_run.open(path)
     fail.run("%s has weights but no run to go on with; resume takes a run's directory or its "
       .. "last.safetensors or best.safetensors", file)
   end
-  local ok, state = pcall(json.decode, text)
-  state = ok and type(state) == "table" and inexact(state) or nil
-  if not state or type(state.settings) ~= "table" or type(state.steps) ~= "number"
-    or not is_texts(state.settings.set or {}) then
+  local ok, state = pcall(saved_run.decode, text)
+  if not ok or type(state) ~= "table" or type(state.settings) ~= "table"
+    or type(state.steps) ~= "number" or not is_texts(state.settings.set or {}) then
     fail.run("%s: what it says of its run cannot be read", file)
   end
   saved.state, saved.dir = state, file:match "^(.*)/[^/]*$" or "."
-  return saved
+  return setmetatable(saved, Saved)
 end
 
 local function differ(what, was, is)
@@ -98,10 +103,10 @@ local function differ(what, was, is)
 end
 
 -- Before data and optimizer are made: what the command line leaves open is as it was.
-function saved_run.take_settings(run, saved, options)
-  local settings, train, input = saved.state.settings, run.train, run.recipe.input
-  if saved.state.name ~= run.recipe.name then
-    differ("the recipe", saved.state.name, run.recipe.name)
+function Saved:take_settings(run, options)
+  local settings, train, input = self.state.settings, run.train, run.recipe.input
+  if self.state.name ~= run.recipe.name then
+    differ("the recipe", self.state.name, run.recipe.name)
   end
   for _, key in ipairs { "batch", "epochs", "lr" } do
     if not options[key] then train[key] = settings[key] end
@@ -109,15 +114,15 @@ function saved_run.take_settings(run, saved, options)
   if options.batch and options.batch ~= settings.batch then
     differ("--batch", settings.batch, options.batch)
   end
-  if options.seed and options.seed ~= saved.state.seed then
-    differ("--seed", saved.state.seed, options.seed)
+  if options.seed and options.seed ~= self.state.seed then
+    differ("--seed", self.state.seed, options.seed)
   end
   if options.limit and options.limit ~= settings.limit then
     differ("--limit", settings.limit or "none", options.limit)
   end
   options.limit = settings.limit
   if not options.resize then input[2], input[3] = settings.height, settings.width end
-  run.seed, run.shuffle_seed = saved.state.seed, settings.shuffle_seed
+  run.seed, run.shuffle_seed = self.state.seed, settings.shuffle_seed
 end
 
 local function restore_optimizer(run, saved)
@@ -130,17 +135,8 @@ local function restore_optimizer(run, saved)
   end)
 end
 
--- Puts the run where the saved one was.
-function saved_run.restore(run, saved)
-  local state = saved.state
-  if state.settings.images ~= run.data.train:count() then
-    differ("training images", state.settings.images, run.data.train:count())
-  end
-  if state.settings.optimizer ~= run.optimizer.name then
-    differ("the optimizer", state.settings.optimizer, run.optimizer.name)
-  end
-  checkpoint.load(run.net, saved)
-  restore_optimizer(run, saved)
+-- Puts the run where one was of which this is the state: everything but weights and optimizer.
+function saved_run.place(run, state)
   run.optimizer.lr = state.lr or run.optimizer.lr
   for _, key in ipairs(fields) do run[key] = state[key] end
   run.loss:restore(state.loss)
@@ -148,9 +144,23 @@ function saved_run.restore(run, saved)
   run.steps_watch.total = state.step_seconds
   run.watch.total = state.seconds
   run.epoch_seconds, run.epoch_step_seconds = state.epoch_seconds, state.epoch_step_seconds
-  run.resumed = ("resumed from %s at epoch %d, batch %d of %d"):format(saved.file, run.epoch,
-    run.batches, run.total)
   cnn.manual_seed(run.seed)
+end
+
+-- Puts the run where the saved one was.
+function Saved:restore(run)
+  local state = self.state
+  if state.settings.images ~= run.data.train:count() then
+    differ("training images", state.settings.images, run.data.train:count())
+  end
+  if state.settings.optimizer ~= run.optimizer.name then
+    differ("the optimizer", state.settings.optimizer, run.optimizer.name)
+  end
+  checkpoint.load(run.net, self)
+  restore_optimizer(run, self)
+  saved_run.place(run, state)
+  run.resumed = ("resumed from %s at epoch %d, batch %d of %d"):format(self.file, run.epoch,
+    run.batches, run.total)
 end
 
 return saved_run

@@ -19,7 +19,9 @@ local finite = require "cnn.finite"
 local guard = require "cnn.guard"
 local handle = require "cnn.handle"
 local meter = require "cnn.meter"
+local paused = require "cnn.paused"
 local recipe = require "cnn.recipe"
+local report = require "cnn.probes.report"
 local saved_run = require "cnn.saved_run"
 local text = require "cnn.text"
 
@@ -96,7 +98,8 @@ local function shadows(net)
   return list
 end
 
-local function new_run(checked, options)
+-- kept: an interrupted run to go on with, or nil.
+local function new_run(checked, options, kept)
   local run = setmetatable({
     recipe = checked, net = checked.net, train = checked.train, options = options,
     watch = meter.watch(), steps_watch = meter.watch(), epoch_watch = meter.watch(),
@@ -106,8 +109,8 @@ local function new_run(checked, options)
   }, Run)
   run.watch:start()
   run.device, run.precision = recipe.device(options)
-  local saved = options.resume and saved_run.open(options.resume)
-  if saved then saved_run.take_settings(run, saved, options) end
+  local saved = kept or options.resume and saved_run.open(options.resume)
+  if saved then saved:take_settings(run, options) end
   if options.seed or saved then cnn.manual_seed(run.seed) end
   run.data = open_data(run, options)
   check_images(checked.input, run.data)
@@ -119,7 +122,7 @@ local function new_run(checked, options)
   run.net:to(run.device)
   run.optimizer = require "cnn.optimizer".new(run.net, run.train)
   run.guarded = shadows(run.net)
-  if saved then saved_run.restore(run, saved) end
+  if saved then saved:restore(run) end
   run.came_from = saved and saved.dir
   run.dir = require "cnn.rundir".open(checked.name, options.out or saved and saved.dir)
   return run
@@ -127,12 +130,9 @@ end
 
 -- ------------------------------------------------------------------------------------- evaluation
 
--- Loss and accuracy over all images of a split, in prediction mode.
-function train.evaluate(net, split, options)
+local function measure(net, split, options)
   local loss, acc = meter.mean(), meter.mean()
   local criterion = cnn.nn.CrossEntropyLoss()
-  local training = net.training
-  net:eval()
   local iterate, state = split:batches(options)
   local x, y = iterate(state)
   while x do
@@ -148,8 +148,18 @@ function train.evaluate(net, split, options)
     handle.give_back(l, right, x, y)
     x, y = iterate(state)
   end
-  if training then net:train() end
   return loss:value(), acc:value()
+end
+
+-- Loss and accuracy over all images of a split, in prediction mode; whatever ends it, the net is
+-- then in the mode that it was in.
+function train.evaluate(net, split, options)
+  local training = net.training
+  net:eval()
+  local ok, loss, acc = guard.call(measure, net, split, options)
+  if training then net:train() end
+  if not ok then error(loss, 0) end
+  return loss, acc
 end
 
 -- ------------------------------------------------------------------------------------------ a step
@@ -185,12 +195,18 @@ local function augmented(run, x, y)
   return new_x, new_y or y
 end
 
--- What is done to a batch inside the step: the buffers are remembered, the pictures augmented.
+-- What is done to a batch inside the step.
 local function before_step(run)
-  return function(x, y)
+  if not run.train.augment then return nil end
+  return function(x, y) return augmented(run, x, y) end
+end
+
+-- A step of its own: what ends the next one before it has run finds copies of this very moment.
+local function remember_buffers(run)
+  if #run.guarded == 0 then return end
+  cnn.step(function()
     for _, pair in ipairs(run.guarded) do pair.shadow:copy(pair.buffer) end
-    return augmented(run, x, y)
-  end
+  end)
 end
 
 local function restore_buffers(run)
@@ -219,6 +235,7 @@ function Run:step(x, y)
   self.steps_watch:start()
   self.optimizer:schedule(self.epoch - 1 + self.batches / self.total)
   seed_step(self)
+  remember_buffers(self)
   self.in_step = true
   local loss, right = train.gradients(self.net, self.criterion, self.optimizer.inner, x, y,
     self.before)
@@ -366,7 +383,7 @@ local function header(run)
     data = data.name, data_dir = data.dir, train_images = split:count(),
     test_images = data.test:count(),
     resized = stored == size and " of " .. stored or (" of %s resized to %s"):format(stored, size),
-    optimizer = run.optimizer.name, lr = run.optimizer.lr, batch = run.train.batch,
+    optimizer = run.optimizer.name, lr = run.optimizer.base, batch = run.train.batch,
     epochs = run.train.epochs, seed = run.seed, out = run.dir.path, resumed = run.resumed,
   }
 end
@@ -379,10 +396,10 @@ local function work(run)
   while run.epoch <= run.train.epochs do run_epoch(run) end
 end
 
-local function start(value, options)
+local function start(value, options, kept)
   C.cnn_reset_rss()
   local checked = recipe.check(value, options)
-  local run = new_run(checked, options)
+  local run = new_run(checked, options, kept)
   run.criterion = cnn.nn.CrossEntropyLoss()
   run.before = before_step(run)
   run.progress = require "cnn.progress"(options.json and "json" or options.quiet and "quiet" or nil)
@@ -392,33 +409,69 @@ local function start(value, options)
   return run
 end
 
--- options: as the command line gives them.
-function train.run(value, options)
+-- Where there is no curves.png, it has been said why.
+local function show_curves(run)
+  local curves = run.dir:curves(run.points, run.recipe.name, run.train.epochs)
+  if curves and not run.warned then run.progress:curves(curves) end
+end
+
+-- What ends a run, in one line. `again` says how a Lua caller goes on after a Ctrl-C.
+local function ending(run, why, problem, again)
+  local saved = not problem and "--resume " .. run.dir.path
+  if guard.interrupted() then
+    why = ("interrupted at step %d"):format(run.steps)
+    local ways = again and saved and ("%s goes on (from the shell: %s)"):format(again, saved)
+      or (again or saved) and (again or saved) .. " goes on"
+    if ways then why = why .. "; " .. ways end
+  end
+  if saved or tostring(why):find(tostring(problem), 1, true) then return why end
+  return ("%s; and what was reached could not be saved: %s"):format(fail.line(why),
+    fail.line(problem))
+end
+
+local function run_whole(value, options, kept, again)
+  if guard.interrupted() then guard.clear() end -- by a Ctrl-C that a script has caught
   local own = {} -- a resumed run fills in what is open
   for key, given in pairs(options) do own[key] = given end
-  local run = start(value, own)
+  local run = start(value, own, kept)
+  paused.forget(value)
   local ok, why = guard.call(work, run)
   if not ok then
     local saved, problem = pcall(rescue, run)
-    if not saved and not tostring(why):find(tostring(problem), 1, true) then
-      why = ("%s; and what was reached could not be saved: %s"):format(fail.line(why),
-        fail.line(problem))
-    end
-    if guard.interrupted() then
-      why = ("interrupted at step %d; --resume %s goes on"):format(run.steps, run.dir.path)
-    end
-    error(why, 0)
+    if guard.interrupted() and not pcall(paused.keep, value, run, options) then again = nil end
+    error(ending(run, why, not saved and (problem or "") or nil, again), 0)
   end
   guard.hold(false)
   local result = result_of(run)
+  show_curves(run)
   run.progress:close(result)
-  return result
+  report.pass_over(result)
+  return report.new(result, run.progress:closing(result))
 end
 
+-- options: as the command line gives them.
+function train.run(value, options) return run_whole(value, options) end
+
+--- cnn.train(recipe, { epochs = nil, batch = nil, lr = nil, resize = nil, seed = nil, limit = nil,
+---   data = nil, out = nil, resume = nil, device = "auto", precision = "fp32", threads = nil,
+---   quiet = false, json = false })
+-- Trains the recipe's net and returns a table of results: loss, train_acc, test_acc, out and more.
+-- After a Ctrl-C the net has the weights of its last whole step, and cnn.train(recipe) with the
+-- same table goes on: from that step, in the same directory, with the net as it is then and with
+-- what the recipe says then; the same bits as without the break if nothing was changed. After its
+-- end, or an error, it starts a new run.
+-- Options: those of `cnnlua train`, as Lua values, before what the recipe says; resume: a run's
+--   directory or file to go on with, or false, which starts a new run after a Ctrl-C too, as
+--   another out does
+-- Errors: a recipe that is wrong; a loss that is not finite names step, rate and layer
+-- Example: result = cnn.train(recipe, { epochs = 1, limit = 64, batch = 32, quiet = true })
+-- See: cnn.reload, cnnlua train
 local function call(_, value, options)
-  options = recipe.options("cnn.train", options)
+  options = recipe.options("cnn.train", options, value)
   if options.threads then cnn.set_threads(options.threads) end
-  return train.run(value, options)
+  local kept = paused.find(value, options)
+  if kept then options = kept:options(value, options) end
+  return run_whole(value, options, kept, "cnn.train(recipe) again")
 end
 
 return setmetatable(train, { __call = call })
