@@ -106,10 +106,12 @@ void cnn_step_abandon(void); /* forgets what has not run */
 int64_t cnn_macs(void);
 
 /* ================================================================= the catalogue of ops
- * Formulas use x, y as in the prototype; shapes broadcast as in NumPy. u8, i32 and bf16 inputs of
- * arithmetic are taken as f32. Results are f32 unless said. */
+ * Formulas use x, y as in the prototype. A clause with -> says the shapes, of one op or, above
+ * them, of a family; what else the family's clauses say holds for each of it. Axes, indices and
+ * labels count from 1. u8, i32 and bf16 inputs of arithmetic are taken as f32. Results are f32
+ * unless said. The help reads these comments. */
 
-/* arithmetic, with broadcasting */
+/* arithmetic; any shapes that broadcast -> what they broadcast to, as in NumPy */
 cnn_tensor *cnn_add(cnn_tensor *a, cnn_tensor *b);     /* a + b */
 cnn_tensor *cnn_sub(cnn_tensor *a, cnn_tensor *b);     /* a - b */
 cnn_tensor *cnn_mul(cnn_tensor *a, cnn_tensor *b);     /* a * b */
@@ -125,7 +127,7 @@ cnn_tensor *cnn_gt(cnn_tensor *a, cnn_tensor *b);      /* 1 where a > b, else 0 
 cnn_tensor *cnn_ge(cnn_tensor *a, cnn_tensor *b);      /* 1 where a >= b, else 0 */
 cnn_tensor *cnn_where(cnn_tensor *cond, cnn_tensor *a, cnn_tensor *b); /* cond != 0 ? a : b */
 
-/* one input, any shape */
+/* one input; any shape -> the same */
 cnn_tensor *cnn_neg(cnn_tensor *x);                      /* -x */
 cnn_tensor *cnn_exp(cnn_tensor *x);                      /* e^x */
 cnn_tensor *cnn_log(cnn_tensor *x);                      /* ln x */
@@ -143,74 +145,115 @@ cnn_tensor *cnn_power(cnn_tensor *x, double p); /* x ^ p; a product for 2, a roo
 cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi);
 cnn_tensor *cnn_affine(cnn_tensor *x, double scale, double shift); /* scale * x + shift */
 
-/* reductions over `axes` (none: all); the reduced axes stay, with size 1; over all: no axis left */
+/* reductions; over `axes` (none: all); a reduced axis stays, with size 1; AxBxC over 2 -> Ax1xC,
+ * over all -> no axis */
 cnn_tensor *cnn_sum(cnn_tensor *x, const int *axes, int n);  /* sum x */
 cnn_tensor *cnn_mean(cnn_tensor *x, const int *axes, int n); /* sum x / count */
 cnn_tensor *cnn_var(cnn_tensor *x, const int *axes, int n);  /* mean (x - mean x)^2: biased */
-cnn_tensor *cnn_max(cnn_tensor *x, const int *axes, int n);  /* gradient shared among equals */
-cnn_tensor *cnn_min(cnn_tensor *x, const int *axes, int n);  /* gradient shared among equals */
+cnn_tensor *cnn_max(cnn_tensor *x, const int *axes, int n);  /* max x; gradient shared by equals */
+cnn_tensor *cnn_min(cnn_tensor *x, const int *axes, int n);  /* min x; gradient shared by equals */
 cnn_tensor *cnn_norm(cnn_tensor *x, const int *axes, int n); /* sqrt(sum x^2) */
-cnn_tensor *cnn_argmax(cnn_tensor *x, int axis); /* i32, from 1, the first of equals; axis stays */
 
-/* losses and softmax */
-cnn_tensor *cnn_softmax(cnn_tensor *x, int axis);                /* e^x / sum e^x along axis */
-cnn_tensor *cnn_log_softmax(cnn_tensor *x, int axis);            /* x - ln sum e^x along axis */
-cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label); /* NxC, N labels 1..C -> mean */
-cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);               /* mean (a - b)^2 */
+/* indices of values */
+/* argmax: index of the largest along axis, i32, the first of equals; AxBxC along 2 -> Ax1xC */
+cnn_tensor *cnn_argmax(cnn_tensor *x, int axis);
+
+/* softmax and losses; any shape -> the same */
+cnn_tensor *cnn_softmax(cnn_tensor *x, int axis);     /* e^x / sum e^x along axis */
+cnn_tensor *cnn_log_softmax(cnn_tensor *x, int axis); /* x - ln sum e^x along axis */
+/* cross_entropy: mean of -log_softmax(x) at the labels, 1..C; x NxC, label N -> no axis */
+cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label);
+/* mse: mean (a - b)^2; any shapes that broadcast -> no axis */
+cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);
 
 /* products */
-cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b); /* ...xMxK, ...xKxN -> ...xMxN */
-/* linear: x NxI, w OxI, b O or NULL -> NxO: x w^T + b */
+/* matmul: the product of matrices, for each of a batch; a ...xMxK, b ...xKxN -> ...xMxN */
+cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b);
+/* linear: x w^T + b; x NxI, w OxI, b O or NULL -> NxO */
 cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b);
 
-/* views (they share the memory where the strides allow it) and copies */
-cnn_tensor *cnn_view(cnn_tensor *x, const int64_t *sizes, int n);    /* one size may be -1 */
-cnn_tensor *cnn_reshape(cnn_tensor *x, const int64_t *sizes, int n); /* the same as view */
+/* views; the memory is that of x where the strides allow it */
+/* view: the values in their order under other sizes, one may be -1; AxBxC to A, -1 -> AxBC */
+cnn_tensor *cnn_view(cnn_tensor *x, const int64_t *sizes, int n);
+/* reshape: the same as view; AxBxC to A, -1 -> AxBC */
+cnn_tensor *cnn_reshape(cnn_tensor *x, const int64_t *sizes, int n);
+/* transpose: two axes change places; AxBxC, 1 and 3 -> CxBxA */
 cnn_tensor *cnn_transpose(cnn_tensor *x, int axis1, int axis2);
-cnn_tensor *cnn_permute(cnn_tensor *x, const int *axes, int n); /* y's axis i is x's axes[i] */
+/* permute: y's axis i is x's axes[i]; AxBxC by 3, 1, 2 -> CxAxB */
+cnn_tensor *cnn_permute(cnn_tensor *x, const int *axes, int n);
+/* narrow: `length` indices of an axis, from `start` on; AxBxC along 2 -> AxLxC, L the length */
 cnn_tensor *cnn_narrow(cnn_tensor *x, int axis, int64_t start, int64_t length);
-cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index);     /* the axis goes */
-cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n); /* -1 keeps a size */
-cnn_tensor *cnn_squeeze(cnn_tensor *x, const int *axes, int n);     /* none: every axis of size 1 */
+/* select: one index of an axis, which goes; AxBxC along 2 -> AxC */
+cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index);
+/* expand: sizes of 1 are stretched without a copy, -1 keeps a size; Ax1xC to -1, B, -1 -> AxBxC */
+cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n);
+/* squeeze: axes of size 1 go (none given: all such); Ax1xC -> AxC */
+cnn_tensor *cnn_squeeze(cnn_tensor *x, const int *axes, int n);
+/* unsqueeze: a new axis of size 1; AxC, 2 -> Ax1xC */
 cnn_tensor *cnn_unsqueeze(cnn_tensor *x, int axis);
+
+/* copies */
+/* cat: behind one another along an axis; AxB and AxC along 2 -> Ax(B+C) */
 cnn_tensor *cnn_cat(cnn_tensor *const *list, int n, int axis);
+/* stack: beside one another along a new axis; n times AxB along 1 -> nxAxB */
 cnn_tensor *cnn_stack(cnn_tensor *const *list, int n, int axis);
-/* pad: (before, after) pairs from the last axis backwards, as in PyTorch; n numbers */
+/* pad: (before, after) pairs from the last axis backwards, as in PyTorch; n numbers; HxW, (1, 2)
+ * -> Hx(1+W+2) */
 cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value);
+/* index_select: the given indices of an axis; AxBxC along 2, index N -> AxNxC */
+cnn_tensor *cnn_index_select(cnn_tensor *x, int axis, cnn_tensor *index);
+
+/* the values of x, stored otherwise; any shape -> the same */
 cnn_tensor *cnn_contiguous(cnn_tensor *x);    /* row-major in logical order; x itself if it is */
 cnn_tensor *cnn_channels_last(cnn_tensor *x); /* N C H W stored as N H W C; x itself if it is */
-cnn_tensor *cnn_clone(cnn_tensor *x);
-cnn_tensor *cnn_detach(cnn_tensor *x); /* the same memory, no history */
-cnn_tensor *cnn_index_select(cnn_tensor *x, int axis, cnn_tensor *index); /* from 1 */
+cnn_tensor *cnn_clone(cnn_tensor *x);         /* a copy in memory of its own */
+cnn_tensor *cnn_detach(cnn_tensor *x);        /* the same memory, no history */
 cnn_tensor *cnn_to(cnn_tensor *x, const char *where); /* a dtype or a device; x itself if there */
-/* in place, outside of what backward needs: the value's version goes up */
-int cnn_copy(cnn_tensor *x, cnn_tensor *from); /* from broadcasts to x */
-int cnn_fill(cnn_tensor *x, double value);
 
-/* layers; x: N C H W. w: O x C/groups x KH x KW, b: O or NULL.
- * oh = floor((h + 2 ph - dh (kh - 1) - 1) / sh) + 1, likewise ow */
+/* in place; outside of what backward needs: the value's version goes up; any shape -> the same */
+int cnn_copy(cnn_tensor *x, cnn_tensor *from); /* x := from, which broadcasts to x */
+int cnn_fill(cnn_tensor *x, double value);     /* every element := value */
+
+/* layers */
+/* conv2d: sums over windows of x times w, plus b; x NxCxHxW, w OxC/groupsxKHxKW, b O or NULL ->
+ * NxOxOHxOW, OH = floor((H + 2 ph - dh (KH - 1) - 1) / sh) + 1, likewise OW */
 cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int sw, int ph, int pw,
                        int dh, int dw, int groups);
+/* max_pool2d: the maximum of each window; NxCxHxW -> NxCxOHxOW,
+ * OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
 cnn_tensor *cnn_max_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
+/* avg_pool2d: the mean of each window, padding counted as zeros; NxCxHxW -> NxCxOHxOW,
+ * OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
 cnn_tensor *cnn_avg_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
+/* adaptive_avg_pool2d: means of oh x ow even parts of a picture; NxCxHxW -> NxCxOHxOW */
 cnn_tensor *cnn_adaptive_avg_pool2d(cnn_tensor *x, int oh, int ow);
-/* batch_norm (Ioffe, Szegedy 2015): x N C or N C H W; gamma, beta, mean, var: C, each may be NULL.
- * training: statistics of the batch; mean, var := (1 - momentum) * old + momentum * batch, the
- * variance unbiased there. Else mean and var are used. */
+/* batch_norm (Ioffe, Szegedy 2015): (x - mean) / sqrt(var + eps) * gamma + beta; x NxC or NxCxHxW,
+ * gamma, beta, mean, var C or NULL -> as x; training: statistics of the batch, and mean, var :=
+ * (1 - momentum) * old + momentum * batch, the variance unbiased there; else mean and var are used
+ */
 cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, cnn_tensor *mean,
                            cnn_tensor *var, int training, double momentum, double eps);
-/* layer_norm (Ba et al. 2016): over the last `last` axes, gamma and beta of that shape or NULL */
+/* layer_norm (Ba et al. 2016): each x over its last `last` axes to mean 0 and variance 1, times
+ * gamma plus beta; x any, gamma, beta the last axes or NULL -> as x */
 cnn_tensor *cnn_layer_norm(cnn_tensor *x, int last, cnn_tensor *gamma, cnn_tensor *beta,
                            double eps);
-/* group_norm (Wu, He 2018): over pixels and C/groups channels; gamma, beta: C or NULL */
+/* group_norm (Wu, He 2018): each picture over its pixels and C/groups channels to mean 0 and
+ * variance 1, times gamma plus beta; x NxCxHxW, gamma, beta C or NULL -> as x */
 cnn_tensor *cnn_group_norm(cnn_tensor *x, int groups, cnn_tensor *gamma, cnn_tensor *beta,
                            double eps);
-cnn_tensor *cnn_dropout(cnn_tensor *x, double p); /* 0 with probability p, else x / (1 - p) */
+/* dropout (Srivastava et al. 2014): 0 with probability p, else x / (1 - p); any -> as x */
+cnn_tensor *cnn_dropout(cnn_tensor *x, double p);
 
-/* optimizers: one parameter in place by its gradient (an error when it has none); buffers of its
- * shape. sgd: velocity NULL without momentum. `first`: no velocity yet. step counts from 1. */
+/* optimizers; one parameter in place by its gradient (an error when it has none); any shape, and
+ * buffers of that shape -> the same */
+/* sgd: g = grad + weight_decay * param; velocity := g if `first`, else momentum * velocity + g;
+ * param -= lr * velocity, or lr * (g + momentum * velocity) with nesterov; velocity NULL without
+ * momentum */
 int cnn_sgd(cnn_tensor *param, cnn_tensor *velocity, double lr, double momentum,
             double weight_decay, int nesterov, int first);
+/* adam (Kingma, Ba 2015): m, v: running means of g and g^2, corrected by 1 - beta^step;
+ * param -= lr * m / (sqrt v + eps); decoupled: weight decay on param itself, not in g (Loshchilov,
+ * Hutter 2019); step counts from 1 */
 int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1, double beta2,
              double eps, double weight_decay, int decoupled, int64_t step);
 
@@ -239,6 +282,7 @@ cnn_tensor *cnn_resize(cnn_tensor *x, int h, int w);
 /* PNG: u8, C x H x W with C 1 or 3; 16 bits, palettes and alpha are brought to that. */
 cnn_tensor *cnn_png_read(const char *file, int channels);
 int cnn_png_write(const char *file, cnn_tensor *image);
+cnn_tensor *cnn_png_pack(cnn_tensor *image); /* u8: the bytes of such a file */
 
 /* Files as one piece: written beside it, synced, renamed. A safetensors file is `header` (JSON
  * made by the caller) and the tensors' values in logical order. cnn_file_write: plain text. */

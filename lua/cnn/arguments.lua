@@ -61,6 +61,22 @@ local function text_of(option)
   end
 end
 
+-- A number of an image, from 1, or a file's name.
+local function image(text)
+  local value = tonumber(text)
+  if not value and text ~= "" then return text end
+  if value and value >= 1 and value <= 2 ^ 53 and value % 1 == 0 then return value end
+  return nil, ("--image takes a number from 1 or a PNG file, got '%s'"):format(text)
+end
+
+local function png(option)
+  return function(text)
+    local extension = text:match "%.([^./]*)$"
+    if text ~= "" and (not extension or extension:lower() == "png") then return text end
+    return nil, ("%s takes the name of a PNG file, such as maps.png, got '%s'"):format(option, text)
+  end
+end
+
 -- ------------------------------------------------------------------------------------- the options
 
 local MOST_THREADS = 1024 -- the engine's limit
@@ -124,6 +140,29 @@ end
 function add.layers(p)
   p:flag("--layers", "then each layer alone: ms forward and backward, share")
 end
+function add.layer(p)
+  p:option("--layer", "as net:shapes names it, such as b3[1] (the first convolution)")
+    :argname "NAME":convert(text_of "--layer")
+end
+function add.image(p)
+  p:option("--image", "number of a test image, from 1, or a PNG file (1)"):argname "N|PNG"
+    :convert(image)
+end
+function add.scale(p)
+  p:option("--scale", "map: each map its own range of gray; all: one for all (map)")
+    :argname "WHAT":convert(choice("--scale", "map", "all"))
+end
+function add.output(p)
+  p:option("-o --output", "the PNG file (without it: in the terminal)"):argname "FILE"
+    :convert(png "-o")
+end
+function add.metric(p)
+  p:option("--metric", "loss, acc or a column of metrics.csv (loss and acc)"):argname "NAME"
+    :convert(text_of "--metric")
+end
+function add.title(p)
+  p:option("--title", "over the picture"):argname "TEXT":convert(text_of "--title")
+end
 function add.quiet(p) p:flag("--quiet", "print the two closing lines only") end
 function add.json(p) p:flag("--json", "print one JSON object only") end
 
@@ -134,6 +173,14 @@ end
 local function pictures(p)
   file(p)
   p:argument("pictures", "PNG files of any size"):argname "PICTURE":args "+"
+end
+
+local function runs(p)
+  p:argument("runs", "a run's directory"):argname "RUN":args "+":convert(text_of "RUN")
+end
+
+local function topic(p)
+  p:argument("topic", "such as nn.Conv2d, x.narrow, train, nn or commands"):argname "TOPIC":args "?"
 end
 
 -- In the order of the help: name, what follows it there, what it does in a few words; `about` where
@@ -166,6 +213,22 @@ local in_order = {
     "weights", "resize", "device", "threads", "precision", "set", "json",
   },
   {
+    name = "maps", module = "cnn.maps_command", words = "FILE --weights W --layer NAME -o PNG",
+    does = "what a layer makes of a picture, as a picture",
+    about = "Writes the feature maps of a layer for one picture as a PNG file, or draws them in "
+      .. "the terminal: a tile a channel, with its number. A layer that gives a vector is drawn as "
+      .. "bars.",
+    positional = file,
+    "weights", "layer", "image", "output", "scale", "resize", "device", "threads", "data", "set",
+  },
+  {
+    name = "plot", module = "cnn.plot_command", words = "RUN... -o PNG",
+    does = "the curves of runs over each other",
+    about = "Draws loss and accuracy of one run, or of several over each other, from the "
+      .. "metrics.csv in their directories: a PNG file, or curves in the terminal.",
+    positional = runs, "output", "metric", "title",
+  },
+  {
     name = "bench", module = "cnn.bench", words = "FILE",
     does = "images/s of training and of prediction; --layers: each layer's time",
     about = "Measures images/s of training and of prediction, on pictures made up in memory. "
@@ -187,6 +250,14 @@ local in_order = {
     name = "doctor", module = "cnn.doctor",
     does = "what was found, what is missing, how to get it",
     about = "Says what was found, what is missing and how to get it.", "data",
+  },
+  {
+    name = "help", module = "cnn.help", words = "[TOPIC]",
+    does = "functions, layers, tensors: nn.Conv2d, x.narrow; ? at the prompt",
+    about = "Prints the signature, shapes, options, errors and an example of what a name stands "
+      .. "for, or a list; without one a tour and the lists that there are. At the prompt, ?TOPIC "
+      .. "does so.",
+    positional = topic,
   },
   {
     name = "-i", words = "FILE [options]",
@@ -258,6 +329,9 @@ end
 function arguments.module(name)
   return commands[name] and commands[name].module
 end
+
+-- The commands in the order of the help: name, words, does, about.
+function arguments.list() return in_order end
 
 -- A line for each command, or two where its words are many.
 function arguments.help()

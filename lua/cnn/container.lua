@@ -29,7 +29,12 @@ local function check_child(who, value)
   err.raise(("%s: expected a layer, got %s"):format(who, err.got(value)))
 end
 
--- net[3] = layer where there is no net[3] yet.
+--- net[i]
+-- Layer i of an nn.Sequential, from 1; #net is their number, net.name the layer that was added
+-- under that name. net[i] = layer replaces one, or appends it where i is #net + 1.
+-- Errors: a hole; what is no layer
+-- Example: net[1]:describe() --> "Conv2d(1, 8, 3, { padding = 1 })"
+-- See: net:add, net:insert, net:remove, net:get
 function Sequential:__newindex(key, value)
   if type(key) == "number" then
     local n = #self
@@ -52,7 +57,13 @@ local function check_list(list)
   end
 end
 
--- The layers, as arguments or as one list.
+--- nn.Sequential(...)
+-- Layers called one after the other; given as arguments or as one list. They are numbered from 1;
+-- net:add("name", layer) gives one a name.
+-- Shapes: as its first layer takes it -> as its last gives it
+-- Errors: what is no layer; a class instead of a layer: nn.ReLU for nn.ReLU()
+-- Example: nn.Sequential(nn.Flatten(), nn.Linear(256, 10))(x):shape() --> 4x10
+-- See: net[i], net:add, net:shapes, nn.module
 function Sequential:init(...)
   local list, n = { ... }, select("#", ...)
   if n == 1 and type(list[1]) == "table" and getmetatable(list[1]) == nil then
@@ -97,7 +108,11 @@ local function insert(self, who, i, name, child)
   return self
 end
 
--- net:add(layer), net:add("name", layer).
+--- net:add(name, layer)
+-- Appends a layer; the name may be left out. Returns the net.
+-- Errors: what is no layer; a name that is no word, or is taken
+-- Example: nn.Sequential():add("conv", nn.Conv2d(1, 6, 5)).conv:describe() --> "Conv2d(1, 6, 5)"
+-- See: net:insert, net:remove, net[i]
 function Sequential:add(name, child) return insert(self, "net:add", #self + 1, name, child) end
 
 local function check_number(who, i, last)
@@ -106,13 +121,23 @@ local function check_number(who, i, last)
   end
 end
 
--- net:insert(i, layer), net:insert(i, "name", layer); the layer that was there comes behind it.
+--- net:insert(i, name, layer)
+-- Puts a layer at place i; the one that was there comes behind it. The name may be left out.
+-- Returns the net.
+-- Errors: i that is not in 1 .. #net + 1; what is no layer; a name that is taken
+-- Example: nn.Sequential(nn.ReLU()):insert(1, nn.Flatten())[1]:describe() --> "Flatten()"
+-- See: net:add, net:remove
 function Sequential:insert(i, name, child)
   check_number("net:insert(i, layer)", i, #self + 1)
   return insert(self, "net:insert", i, name, child)
 end
 
--- net:remove(i), net:remove "name"; without either the last one. Returns the layer.
+--- net:remove(i)
+-- Takes a layer out, by its number or name, the last one without either, and returns it. Those
+-- behind it move up.
+-- Errors: a number or name that the net has not
+-- Example: nn.Sequential(nn.Flatten(), nn.ReLU()):remove():describe() --> "ReLU()"
+-- See: net:add, net:insert
 function Sequential:remove(i)
   local n, state = #self, members.state(self)
   if i == nil then i = n end

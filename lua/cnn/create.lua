@@ -75,11 +75,29 @@ local function filled(who, value, ...)
   return x
 end
 
+--- cnn.zeros(sizes, { dtype = "f32", device = "cpu", requires_grad = false })
+-- A tensor of zeros. Sizes are numbers or one list: cnn.zeros(2, 3), cnn.zeros({ 2, 3 }, options).
+-- Options: dtype: "f32", "bf16", "u8" or "i32"; device: "cpu", "cuda", "cuda:1", or "meta", which
+--   has shapes and no values; requires_grad: whether backward gives it a gradient
+-- Errors: a size that is no whole number from 0; a device that is not there
+-- Example: cnn.zeros(2, 3) --> f32[2x3] cpu 0 0 0 0 0 0
+-- See: cnn.ones, cnn.full, cnn.tensor
 function create.zeros(...) return filled("cnn.zeros", 0, ...) end
 
+--- cnn.ones(sizes, { dtype = "f32", device = "cpu", requires_grad = false })
+-- A tensor of ones. Sizes are given as to cnn.zeros.
+-- Options: as cnn.zeros
+-- Errors: a size that is no whole number from 0; a device that is not there
+-- Example: cnn.ones({ 2 }, { dtype = "i32" }) --> i32[2] cpu 1 1
+-- See: cnn.zeros, cnn.full
 function create.ones(...) return filled("cnn.ones", 1, ...) end
 
--- cnn.full({ 2, 3 }, 7)
+--- cnn.full(sizes, value, { dtype = "f32", device = "cpu", requires_grad = false })
+-- A tensor that is `value` everywhere. The sizes are one list.
+-- Options: as cnn.zeros
+-- Errors: sizes that are no list; a value that is no number
+-- Example: cnn.full({ 2, 2 }, 7) --> f32[2x2] cpu 7 7 7 7
+-- See: cnn.zeros, x:fill
 function create.full(sizes, value, options)
   if type(sizes) ~= "table" then
     err.raise("cnn.full(sizes, value): sizes: expected a table, got " .. err.got(sizes))
@@ -90,19 +108,36 @@ function create.full(sizes, value, options)
   return filled("cnn.full", value, sizes, options or {})
 end
 
--- Uniform in [0, 1).
+--- cnn.rand(sizes, { dtype = "f32", device = "cpu", requires_grad = false })
+-- Random numbers, uniform in [0, 1). Sizes are given as to cnn.zeros; the numbers depend on
+-- cnn.manual_seed and on how many random tensors were made since.
+-- Options: as cnn.zeros
+-- Errors: a size that is no whole number from 0; a device that is not there
+-- Example: cnn.rand(1000):max():item() < 1 --> true
+-- See: cnn.randn, cnn.manual_seed, nn.init.uniform
 function create.rand(...)
   local sizes, n, options = read_sizes("cnn.rand", ...)
   return finish(take("cnn.rand", C.cnn_uniform(sizes, n, 0, 1, options.device or "cpu")), options)
 end
 
--- Normal with mean 0 and standard deviation 1.
+--- cnn.randn(sizes, { dtype = "f32", device = "cpu", requires_grad = false })
+-- Random numbers, normal with mean 0 and standard deviation 1. Sizes are given as to cnn.zeros.
+-- Options: as cnn.zeros
+-- Errors: a size that is no whole number from 0; a device that is not there
+-- Example: cnn.randn(4, 3, 6, 6):shape() --> 4x3x6x6
+-- See: cnn.rand, cnn.manual_seed, nn.init.normal
 function create.randn(...)
   local sizes, n, options = read_sizes("cnn.randn", ...)
   return finish(take("cnn.randn", C.cnn_normal(sizes, n, 0, 1, options.device or "cpu")), options)
 end
 
--- cnn.arange(5): 1 2 3 4 5; cnn.arange(first, last, step): both ends belong to it.
+--- cnn.arange(first, last, step, { dtype = "f32", device = "cpu", requires_grad = false })
+-- The numbers from `first` to `last` in steps of `step` (1), both ends included. One number alone
+-- is the last: cnn.arange(5) is 1 2 3 4 5.
+-- Options: as cnn.zeros
+-- Errors: a step of 0; bounds that are not finite
+-- Example: cnn.arange(1, 2, 0.25) --> f32[5] cpu 1 1.25 1.5 1.75 2
+-- See: cnn.tensor, x:view
 function create.arange(...)
   local arguments, n = { ... }, select("#", ...)
   local options = {}
@@ -173,7 +208,14 @@ local function check_range(dtype, flat)
   end
 end
 
--- cnn.tensor(values), cnn.tensor(values, shape), each with a trailing table of options.
+--- cnn.tensor(values, shape, { dtype = "f32", device = "cpu", requires_grad = false })
+-- A tensor of given values: nested tables of numbers, or a flat list and a shape.
+-- Shapes: that of the tables' nesting, or `shape`, as x:view takes it
+-- Options: as cnn.zeros
+-- Errors: tables that are not of one length, with the place; a number that does not fit the dtype;
+--   more than 8 axes
+-- Example: cnn.tensor({ 1, 2, 3, 4, 5, 6 }, { 2, 3 }) --> f32[2x3] cpu 1 2 3 4 5 6
+-- See: cnn.arange, x:totable
 function create.tensor(values, shape, options)
   if options == nil and is_options(shape) then shape, options = nil, shape end
   options = read_options("cnn.tensor", options or {})

@@ -67,7 +67,15 @@ layers.settings, layers.pair_text = settings, pair_text
 
 local Linear = layer "Linear"
 
--- nn.Linear(features_in, features_out, { bias = true })
+--- nn.Linear(features_in, features_out, { bias = true })
+-- x w^T + b along the last axis. features_in may be nil: it is found at the first input, also one
+-- of shapes only. w starts Xavier-uniform, b uniform within 1 / sqrt(features_in).
+-- Shapes: NxI -> NxO, or any axes before I; weight OxI, bias O
+-- Options: bias: whether b is added
+-- Errors: an input with other features: which layer made it, and from what
+-- Example: nn.Linear(6400, 4096)(cnn.rand(2, 6400)):shape() --> 2x4096
+-- Source: the start: Glorot, Bengio 2010
+-- See: nn.Flatten, nn.Conv2d, x:linear
 function Linear:init(features_in, features_out, options)
   local who = "nn.Linear"
   options = argument.options(who, options, { "bias" })
@@ -105,7 +113,21 @@ end
 
 local Conv2d = layer "Conv2d"
 
--- nn.Conv2d(channels_in, channels_out, kernel, { stride, padding, dilation, groups, bias })
+--- nn.Conv2d(channels_in, channels_out, kernel, { stride = 1, padding = 0, dilation = 1,
+---   groups = 1, bias = true })
+-- Convolution of pictures. Sizes are a number or { h, w }. channels_in may be nil: it is found at
+-- the first input, also one of shapes only. Weights start Xavier-uniform.
+-- Shapes: NxCxHxW -> NxOxOHxOW, OH = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) +
+--   1; weight OxC/groupsxKHxKW, bias O
+-- Options: stride: pixels from window to window; padding: zeros around the picture; dilation:
+--   pixels from tap to tap; groups: output group i sees input group i only; bias: whether one is
+--   added
+-- Errors: an input with other channels, or smaller than the window: which layer made it; groups
+--   that do not divide the channels
+-- Example: nn.Conv2d(1, 96, 11, { stride = 4, padding = 1 })(cnn.rand(1, 1, 224, 224)):shape()
+--   --> 1x96x54x54
+-- Source: the start: Glorot, Bengio 2010
+-- See: nn.MaxPool2d, nn.BatchNorm2d, net:filters, x:conv2d
 function Conv2d:init(channels_in, channels_out, kernel, options)
   local who = "nn.Conv2d"
   options = argument.options(who, options, { "stride", "padding", "dilation", "groups", "bias" })
@@ -167,8 +189,6 @@ local function make_affine(self, shape)
   self.bias = Parameter(create.zeros(shape))
 end
 
--- nn.BatchNorm2d(channels, { eps = 1e-5, momentum = 0.1, affine = true,
--- track_running_stats = true })
 local function batch_norm(name, axes, layout)
   local BatchNorm = layer(name)
   local who = "nn." .. name
@@ -231,12 +251,43 @@ local function batch_norm(name, axes, layout)
   end
 end
 
+--- nn.BatchNorm1d(channels, { eps = 1e-5, momentum = 0.1, affine = true,
+---   track_running_stats = true })
+-- Batch normalization of features: nn.BatchNorm2d for NxC.
+-- Shapes: NxC -> NxC; weight, bias, running_mean, running_var C
+-- Options: as nn.BatchNorm2d
+-- Errors: other axes or channels; in training a batch of one
+-- Example: nn.BatchNorm1d(120)(cnn.rand(8, 120)):shape() --> 8x120
+-- Source: Ioffe, Szegedy 2015
+-- See: nn.BatchNorm2d
 batch_norm("BatchNorm1d", { [2] = true }, "NxC")
+
+--- nn.BatchNorm2d(channels, { eps = 1e-5, momentum = 0.1, affine = true,
+---   track_running_stats = true })
+-- Batch normalization: each channel to mean 0 and variance 1, times weight plus bias. In training
+-- by the batch's statistics, which also move the running averages; else by those. channels may be
+-- nil: it is found at the first input.
+-- Shapes: NxCxHxW -> NxCxHxW; weight, bias, running_mean, running_var C
+-- Options: eps: added to the variance; momentum: the share of the batch in the running averages;
+--   affine: whether there are weight and bias; track_running_stats: whether there are running
+--   averages, without which the batch's statistics always count
+-- Errors: other axes or channels; in training one value a channel
+-- Example: nn.BatchNorm2d(3)(cnn.rand(8, 3, 4, 4)):mean():abs():item() < 1e-5 --> true
+-- Source: Ioffe, Szegedy 2015
+-- See: nn.BatchNorm1d, nn.GroupNorm, nn.LayerNorm, net:eval
 batch_norm("BatchNorm2d", { [4] = true }, "NxCxHxW")
 
 local LayerNorm = layer "LayerNorm"
 
--- nn.LayerNorm(shape, { eps = 1e-5, elementwise_affine = true }); shape: of the last axes.
+--- nn.LayerNorm(shape, { eps = 1e-5, elementwise_affine = true })
+-- Each sample's last axes to mean 0 and variance 1, times weight plus bias. `shape` is the size of
+-- the last axis, or a list of sizes of the last axes.
+-- Shapes: any that ends in shape -> the same; weight, bias shape
+-- Options: eps: added to the variance; elementwise_affine: whether there are weight and bias
+-- Errors: an input that does not end in shape
+-- Example: nn.LayerNorm(8)(cnn.rand(2, 8)):mean():abs():item() < 1e-5 --> true
+-- Source: Ba, Kiros, Hinton 2016
+-- See: nn.BatchNorm2d, nn.GroupNorm
 function LayerNorm:init(shape, options)
   local who = "nn.LayerNorm"
   options = argument.options(who, options, { "eps", "elementwise_affine" })
@@ -271,7 +322,14 @@ end
 
 local GroupNorm = layer "GroupNorm"
 
--- nn.GroupNorm(groups, channels, { eps = 1e-5, affine = true })
+--- nn.GroupNorm(groups, channels, { eps = 1e-5, affine = true })
+-- Each sample's groups of channels to mean 0 and variance 1, times weight plus bias.
+-- Shapes: NxCxHxW -> the same; weight, bias C
+-- Options: eps: added to the variance; affine: whether there are weight and bias
+-- Errors: groups that do not divide the channels; an input with other channels
+-- Example: nn.GroupNorm(2, 8)(cnn.rand(4, 8, 6, 6)):shape() --> 4x8x6x6
+-- Source: Wu, He 2018
+-- See: nn.BatchNorm2d, nn.LayerNorm
 function GroupNorm:init(groups, channels, options)
   local who = "nn.GroupNorm"
   options = argument.options(who, options, { "eps", "affine" })

@@ -31,6 +31,10 @@ local function zeros_like(p)
   return x
 end
 
+--- opt:zero_grad()
+-- Takes the gradients of its parameters away; backward adds to what is there.
+-- Example: opt:zero_grad()
+-- See: opt:step, x:backward, net:zero_grad
 function Optimizer:zero_grad()
   for _, p in ipairs(self.params) do
     if C.cnn_set_grad(p, nil) ~= 0 then fail() end
@@ -71,7 +75,15 @@ local function update_all(self)
   end
 end
 
--- Recorded, so that a Ctrl-C finds all parameters updated or none.
+--- opt:step()
+-- Changes every parameter that has a gradient by it; one without is left alone. opt.lr,
+-- opt.momentum and the like may be set between steps. A Ctrl-C finds all parameters changed, or
+-- none.
+-- Errors: a setting that is out of its range
+-- Example: opt:zero_grad()
+--   nn.CrossEntropyLoss()(net(x), y):backward()
+--   opt:step()
+-- See: opt:zero_grad, cnn.step, cnn.train
 function Optimizer:step()
   self:check()
   step(update_all, self)
@@ -91,6 +103,11 @@ function Optimizer:check()
   end
 end
 
+--- opt:state()
+-- What another optimizer needs to go on: { step, counts, tensors = { ["velocity.1"] = ... } }.
+-- counts[i] are the steps that changed parameter i.
+-- Example: opt:state().step --> 0
+-- See: opt:load_state, net:save
 function Optimizer:state()
   local counts, tensors = {}, {}
   for i, count in ipairs(self.counts) do counts[i] = count end
@@ -113,7 +130,11 @@ local function counts_of(self, state)
   return counts
 end
 
--- Copies the values; names and shapes have to fit the parameters.
+--- opt:load_state(state)
+-- Takes over what opt:state gave, by copying.
+-- Errors: a state whose names or shapes do not fit the parameters
+-- Example: opt:load_state(opt:state())
+-- See: opt:state
 function Optimizer:load_state(state)
   if type(state) ~= "table" or type(state.tensors) ~= "table" then
     err.raise(self.who .. ": load_state: expected a table { step, tensors }, got " ..
@@ -184,6 +205,15 @@ end
 
 -- ------------------------------------------------------------------------------ the algorithms
 
+--- cnn.optim.SGD(params, { lr, momentum = 0, weight_decay = 0, nesterov = false })
+-- Stochastic gradient descent, as in PyTorch: velocity = momentum * velocity + gradient, and the
+-- parameter changes by -lr * velocity. Fields: opt.lr and the other options.
+-- Options: lr: the learning rate, which has to be given; momentum: from 0; weight_decay: this times
+--   the parameter is added to the gradient; nesterov: look ahead by the momentum
+-- Errors: params that are no list of tensors; no lr; a negative value; nesterov without momentum
+-- Example: opt = cnn.optim.SGD(net:parameters(), { lr = 0.05, momentum = 0.9 })
+-- Source: Polyak 1964; Nesterov 1983; Sutskever et al. 2013
+-- See: opt:step, cnn.optim.schedule.cosine, cnn.optim.Adam
 define("SGD", {
   { "lr", nil, 0 }, { "momentum", 0, 0 }, { "weight_decay", 0, 0 }, { "nesterov", false },
 }, { "velocity" }, function(self, i, p)
@@ -208,10 +238,28 @@ local function adam(decoupled)
   end
 end
 
+--- cnn.optim.Adam(params, { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0 })
+-- Steps by running means of gradient and square, with bias correction.
+-- Options: lr: the learning rate; betas: how much of the two means stays, each from 0 to below 1;
+--   eps: added to the root of the second; weight_decay: this times the parameter is added to the
+--   gradient
+-- Errors: params that are no list of tensors; a value out of its range
+-- Example: cnn.optim.Adam(net:parameters()).lr --> 0.001
+-- Source: Kingma, Ba 2015
+-- See: cnn.optim.AdamW, opt:step
 define("Adam", adam_options, { "m", "v" }, adam(0))
 
 local adamw_options = { unpack(adam_options) }
 adamw_options[4] = { "weight_decay", 0.01, 0 }
+--- cnn.optim.AdamW(params, { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0.01 })
+-- Adam whose weight decay shrinks the parameter itself, by lr * weight_decay, and is not in the
+-- gradient.
+-- Options: lr: the learning rate; betas: how much of the two means stays, each from 0 to below 1;
+--   eps: added to the root of the second; weight_decay: the share that each step with lr = 1 takes
+-- Errors: params that are no list of tensors; a value out of its range
+-- Example: cnn.optim.AdamW(net:parameters()).weight_decay --> 0.01
+-- Source: Loshchilov, Hutter 2019
+-- See: cnn.optim.Adam, opt:step
 define("AdamW", adamw_options, { "m", "v" }, adam(1))
 
 optim.schedule = require "cnn.schedule"

@@ -34,10 +34,23 @@ local function sizes_of(x)
   return sizes
 end
 
+--- x:shape()
+-- The sizes as a list that prints as 4x3x6x6, can be compared with == and be given to cnn.zeros and
+-- x:view; x:shape():numel() is their product.
+-- Example: cnn.zeros(4, 3):shape() == cnn.ones(4, 3):shape() --> true
+-- See: x:size, x:dim, x:numel
 function methods.shape(x) return new_shape(sizes_of(x)) end
 
+--- x:dim()
+-- The number of axes.
+-- Example: cnn.zeros(4, 3, 6, 6):dim() --> 4
+-- See: x:shape
 function methods.dim(x) return C.cnn_dim(x) end
 
+--- x:numel()
+-- The number of elements.
+-- Example: cnn.zeros(4, 3):numel() --> 12
+-- See: x:shape
 function methods.numel(x) return tonumber(C.cnn_numel(x)) end
 
 local function check_axis(x, who, axis)
@@ -47,30 +60,52 @@ local function check_axis(x, who, axis)
   end
 end
 
--- x:size(2); all of them without an axis.
+--- x:size(axis)
+-- The size along an axis, from 1; -1 is the last axis. Without an axis x:shape().
+-- Errors: an axis that x has not
+-- Example: cnn.zeros(4, 3):size(2) --> 3
+-- See: x:shape
 function methods.size(x, axis)
   if axis == nil then return methods.shape(x) end
   check_axis(x, "x:size(axis)", axis)
   return tonumber(C.cnn_size(x, axis))
 end
 
+--- x:stride(axis)
+-- How many elements apart in memory neighbours along an axis are.
+-- Errors: an axis that x has not
+-- Example: cnn.zeros(4, 3):stride(1) --> 3
+-- See: x:contiguous, x:channels_last
 function methods.stride(x, axis)
   check_axis(x, "x:stride(axis)", axis)
   return tonumber(C.cnn_stride(x, axis))
 end
 
+--- x:is_contiguous()
+-- Whether the elements lie in memory row after row, without holes.
+-- Example: cnn.zeros(4, 3):t():is_contiguous() --> false
+-- See: x:contiguous
 function methods.is_contiguous(x) return C.cnn_is_contiguous(x) ~= 0 end
 
 local MOST_VALUES = 2 ^ 25 -- what Lua's own memory holds as tables
 
 local one_value = ffi.new("double[1]")
 
+--- x:item()
+-- The value of a tensor with one element, as a number.
+-- Errors: another number of elements; a tensor without values, on the device "meta"
+-- Example: cnn.ones(2, 3):sum():item() --> 6
+-- See: x:totable
 function methods.item(x)
   if C.cnn_item(x, one_value) ~= 0 then fail() end
   return one_value[0]
 end
 
+--- x:totable()
 -- All values as nested tables; a number for a tensor without axes.
+-- Errors: more than 33,554,432 values
+-- Example: #cnn.zeros(4, 3):totable()[1] --> 3
+-- See: cnn.tensor, x:item
 function methods.totable(x)
   local count = tonumber(C.cnn_numel(x))
   if count > MOST_VALUES then
@@ -94,6 +129,12 @@ end
 
 -- ------------------------------------------------------------------------ ops made of others
 
+--- x:t()
+-- The transpose of a matrix, in the same memory.
+-- Shapes: AxB -> BxA
+-- Errors: x with another number of axes than 2
+-- Example: cnn.zeros(4, 3):t():shape() --> 3x4
+-- See: x:transpose, x:permute
 function methods.t(x)
   if C.cnn_dim(x) ~= 2 then
     err.raise("x:t(): expected 2 axes, got " .. tostring(methods.shape(x)))
@@ -101,7 +142,12 @@ function methods.t(x)
   return bind.ops.transpose(x, 1, 2)
 end
 
--- All axes from `first` (1) on become one.
+--- x:flatten(first = 1)
+-- All axes from `first` on become one.
+-- Shapes: AxBxC from 2 on -> AxBC
+-- Errors: an axis that x has not
+-- Example: cnn.zeros(4, 3, 6, 6):flatten(2):shape() --> 4x108
+-- See: x:view, nn.Flatten
 function methods.flatten(x, first)
   local sizes = sizes_of(x)
   first = first or 1
@@ -114,7 +160,12 @@ function methods.flatten(x, first)
   return bind.ops.view(x, flat)
 end
 
--- Pieces of `size` along axis (1), the last one smaller where it must be.
+--- x:split(size, axis = 1)
+-- A list of views of x, each `size` long along the axis, the last one shorter where it must be.
+-- Shapes: AxBxC -> sizexBxC, ...
+-- Errors: a size below 1; an axis that x has not
+-- Example: #cnn.zeros(10, 3):split(4) --> 3
+-- See: x:narrow, cnn.cat
 function methods.split(x, size, axis)
   axis = axis or 1
   argument.whole("x:split(size, axis)", "size", size, 1)
@@ -126,10 +177,17 @@ function methods.split(x, size, axis)
   return pieces
 end
 
+--- x:cpu()
+-- The tensor on the CPU: x:to "cpu".
+-- Shapes: any shape -> the same
+-- Example: x:cpu().device --> "cpu"
+-- See: x:to
 function methods.cpu(x) return bind.ops.to(x, "cpu") end
 
--- Zeros are what one pads with.
 local pad = methods.pad
+
+--- x:pad(sizes, value = 0)
+-- See: cnn.cat, nn.Conv2d
 function methods.pad(x, sizes, value) return pad(x, sizes, value or 0) end
 
 -- ------------------------------------------------------------------------------- operators
@@ -142,6 +200,14 @@ end
 
 local meta = {}
 
+--- x[i]
+-- Tensors in expressions: x + y, x - y, x * y, x / y, x ^ y and -x work element by element, with
+-- numbers too; #x is the first size. x[i] is a view of index i of the first axis, x[-1] of its
+-- last; x[i] = y writes in place.
+-- Shapes: AxBxC -> BxC; of arithmetic as x:add
+-- Errors: an index that is not in 1 .. #x; shapes that do not broadcast
+-- Example: cnn.tensor({ { 1, 2 }, { 3, 4 } })[2] * 10 --> f32[2] cpu 30 40
+-- See: x:narrow, x:select, x:add
 function meta.__add(a, b)
   if type(b) == "number" then return wrap(C.cnn_affine(a, 1, b)) end
   if type(a) == "number" then return wrap(C.cnn_affine(b, 1, a)) end
@@ -181,10 +247,26 @@ function meta.__tostring(x) return require("cnn.format").text(x) end
 local fields = {} -- name -> reader
 local setters = {} -- name -> writer
 
+--- x.dtype
+-- "f32", "bf16", "u8" or "i32".
+-- Errors: it cannot be set; x:to "u8" gives another tensor
+-- Example: y.dtype --> "i32"
+-- See: x:to
 function fields.dtype(x) return ffi.string(C.cnn_dtype(x)) end
 
+--- x.device
+-- "cpu", "cuda:0" and so on, or "meta": shapes without values.
+-- Errors: it cannot be set; x:to "cuda" gives another tensor
+-- Example: x.device --> "cpu"
+-- See: x:to, net:to
 function fields.device(x) return ffi.string(C.cnn_device(x)) end
 
+--- x.requires_grad
+-- Whether backward computes a gradient of it; can be set. What is computed from such a tensor
+-- requires one, too.
+-- Errors: what is not true or false; a computed tensor, or one of another dtype than f32
+-- Example: net(x).requires_grad --> true
+-- See: x.grad, x:backward, x:detach, nn.Parameter
 function fields.requires_grad(x) return C.cnn_requires_grad(x) ~= 0 end
 
 function setters.requires_grad(x, on)
@@ -194,6 +276,13 @@ function setters.requires_grad(x, on)
   if C.cnn_set_requires_grad(x, on and 1 or 0) ~= 0 then fail() end
 end
 
+--- x.grad
+-- The gradient that backward has added up here, a tensor of x's shape, or nil; can be set.
+-- Errors: a tensor of another shape
+-- Example: w = cnn.ones(2, { requires_grad = true })
+--   (w * 3):sum():backward()
+--   w.grad --> f32[2] cpu 3 3
+-- See: x:backward, net:zero_grad, opt:zero_grad
 function fields.grad(x)
   local grad = C.cnn_grad(x)
   if grad == nil then return nil end
