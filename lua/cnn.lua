@@ -23,7 +23,8 @@ local handle = require "cnn.handle"
 local step = require "cnn.step"
 local tensor = require "cnn.tensor"
 
-require "cnn.path" -- models can be required
+require "cnn.path"           -- models can be required
+require "cnn.reload.sources" -- and are known, for cnn.reload
 
 local C = engine.C
 local cnn = {}
@@ -31,32 +32,62 @@ local cnn = {}
 for name, op in pairs(bind.ops) do cnn[name] = op end
 for name, make in pairs(create) do cnn[name] = make end
 
--- Along the first axis unless another is given.
+--- cnn.cat(list, axis = 1)
+-- See: cnn.stack, x:split
 function cnn.cat(list, axis) return bind.ops.cat(list, axis or 1) end
+
+--- cnn.stack(list, axis = 1)
+-- See: cnn.cat, x:unsqueeze
 function cnn.stack(list, axis) return bind.ops.stack(list, axis or 1) end
 
+--- cnn.version
+-- The version of the library, a string.
+-- Example: type(cnn.version) --> "string"
 cnn.version = ffi.string(C.cnn_version())
+--- cnn.is_tensor(value)
+-- Whether a value is a tensor.
+-- Example: cnn.is_tensor(x), cnn.is_tensor(3) --> true false
 cnn.is_tensor = tensor.is_tensor
 cnn.no_grad = autograd.no_grad
 cnn.is_grad_enabled = autograd.is_grad_enabled
 cnn.set_grad_enabled = autograd.set_grad_enabled
 cnn.step = step
 
+--- cnn.manual_seed(seed)
+-- Begins the random numbers anew: of weights, cnn.rand, dropout and shuffling. The same seed gives
+-- the same numbers with any number of threads. The seed is 1 unless it is set.
+-- Errors: a seed that is no whole number from 0
+-- Example: cnn.manual_seed(1) a = cnn.rand(2):sum():item() cnn.manual_seed(1)
+--   cnn.rand(2):sum():item() == a --> true
+-- See: cnn.rand, nn.Dropout, split:batches
 function cnn.manual_seed(seed)
   C.cnn_manual_seed(argument.whole("cnn.manual_seed", "seed", seed, 0))
 end
 
--- 0: one for each CPU.
+--- cnn.set_threads(n)
+-- How many threads the engine uses; 0: one for each CPU, as at the start. Results do not depend on
+-- it.
+-- Errors: what is no whole number from 0
+-- Example: cnn.set_threads(2)
+--   cnn.threads() --> 2
+-- See: cnn.threads
 function cnn.set_threads(n)
   n = math.min(argument.whole("cnn.set_threads", "n", n, 0), 2 ^ 31 - 1)
   if C.cnn_set_threads(n) ~= 0 then handle.fail() end
 end
 
+--- cnn.threads()
+-- How many threads the engine uses.
+-- Example: cnn.threads() >= 1 --> true
+-- See: cnn.set_threads
 function cnn.threads() return C.cnn_threads() end
 
 cnn.cuda = {}
 
--- Asks the engine for an empty tensor there.
+--- cnn.cuda.is_available()
+-- Whether there is a CUDA device that can be used. `cnnlua doctor` says why not.
+-- Example: device = cnn.cuda.is_available() and "cuda" or "cpu"
+-- See: x:to, net:to
 function cnn.cuda.is_available()
   local x = C.cnn_empty(nil, 0, "f32", "cuda")
   if x == nil then return false end

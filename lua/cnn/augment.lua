@@ -16,6 +16,12 @@ local augment = {}
 
 local PART = 8 -- of height and width, that a picture is moved by at most
 
+--- cnn.augment.flip(x, y)
+-- Each picture mirrored, left to right, with probability 1/2; train = { augment = "flip" }.
+-- Shapes: x NxCxHxW, y any -> both as they were
+-- Errors: x without 4 axes
+-- Example: cnn.augment.flip(x, y):shape() == x:shape() --> true
+-- See: cnn.augment.crop, cnn.train
 function augment.flip(x, y)
   local mirrored = x:index_select(4, cnn.arange(x:size(4), 1, -1, { device = x.device }))
   local coin = cnn.rand(x:size(1), 1, 1, 1, { device = x.device }):lt(0.5)
@@ -33,6 +39,13 @@ local function window(x, keep)
   return x:view(n * rows, -1):index_select(1, index):view(n, keep, -1)
 end
 
+--- cnn.augment.crop(x, y)
+-- Each picture moved by up to 1/8 of its height and width, zeros coming in; as torchvision's
+-- RandomCrop(size, padding). train = { augment = "crop" }.
+-- Shapes: x NxCxHxW, y any -> both as they were
+-- Errors: x without 4 axes
+-- Example: cnn.augment.crop(x, y):shape() == x:shape() --> true
+-- See: cnn.augment.flip, cnn.train
 function augment.crop(x, y)
   local n, c, h, w = unpack(x:shape())
   local down, right = math.floor(h / PART), math.floor(w / PART)

@@ -34,17 +34,32 @@ local function restore(was, ok, ...)
   return ...
 end
 
--- fn's results; gradients are back as they were even when it fails.
+--- cnn.no_grad(fn, ...)
+-- Calls fn(...) without recording what backward would need, and returns its results. Gradients are
+-- on again afterwards, also when fn fails.
+-- Errors: fn that is no function: cnn.no_grad(function() ... end)
+-- Example: cnn.no_grad(function() return net(x).requires_grad end) --> false
+-- See: x:detach, cnn.set_grad_enabled
 function autograd.no_grad(fn, ...)
   if type(fn) ~= "function" then
     err.raise("cnn.no_grad(fn, ...): fn: expected a function, got " .. err.got(fn))
   end
-  return restore(C.cnn_set_grad_enabled(0), pcall(fn, ...))
+  return restore(C.cnn_set_grad_enabled(0), err.pcall(fn, ...))
 end
 
+--- cnn.is_grad_enabled()
+-- Whether ops are recorded for backward.
+-- Example: cnn.is_grad_enabled() --> true
+-- See: cnn.no_grad
 function autograd.is_grad_enabled() return C.cnn_grad_enabled() ~= 0 end
 
--- Returns what it was.
+--- cnn.set_grad_enabled(on)
+-- Switches the recording for backward on or off and returns what it was. cnn.no_grad does so for
+-- one call, which is safer.
+-- Errors: what is not true or false
+-- Example: was = cnn.set_grad_enabled(false)
+--   cnn.set_grad_enabled(was) --> false
+-- See: cnn.no_grad
 function autograd.set_grad_enabled(on)
   if type(on) ~= "boolean" then
     err.raise("cnn.set_grad_enabled(on): expected true or false, got " .. err.got(on))
@@ -95,13 +110,21 @@ local function forget_dropped()
   end
 end
 
+--- x:backward(seed)
+-- Computes the gradients of x, a loss, and adds them to the .grad of all that requires one.
+-- Shapes: x with one element, or seed of x's shape: the gradient to start from
+-- Errors: x with more elements and no seed; x that depends on no tensor that requires a gradient
+-- Example: w = cnn.ones(3, { requires_grad = true })
+--   (w * w):sum():backward()
+--   w.grad --> f32[3] cpu 2 2 2
+-- See: x.grad, x.requires_grad, net:zero_grad, cnn.gradcheck
 local function backward(x, seed)
   if seed ~= nil and not is_tensor(seed) then
     err.raise("x:backward(seed): seed: expected a tensor, got " .. err.got(seed))
   end
   local number = C.cnn_backward(x, seed)
   while number > 0 do
-    local ok, why = pcall(answer, calls[number])
+    local ok, why = err.pcall(answer, calls[number])
     if not ok then
       C.cnn_backward_abandon()
       error(why, 0)
@@ -155,6 +178,20 @@ function Op:__call(...)
   return wrap(tied)
 end
 
+--- nn.op({ name, forward, backward })
+-- A function whose gradient is written by hand. forward(ctx, ...) returns a tensor, backward(ctx,
+-- dy) one gradient for each tensor that forward was given, or nil. ctx:save(a, b) keeps values for
+-- backward as ctx.saved; ctx.needs[i] tells whether gradient i is wanted.
+-- Shapes: gradient i as tensor i
+-- Options: name: what messages call it, "op" by default; forward: ctx and the arguments -> y;
+--   backward: ctx and the gradient of y -> gradients
+-- Errors: another number of gradients than of tensors, or one of another shape
+-- Example: double = nn.op {
+--     forward = function(ctx, a) return a * 2 end,
+--     backward = function(ctx, dy) return dy * 2 end,
+--   }
+--   cnn.gradcheck(double, { cnn.rand(3) }) --> true
+-- See: cnn.gradcheck, nn.module
 function autograd.op(definition)
   if type(definition) ~= "table" then
     err.raise("nn.op: expected a table { name, forward, backward }, got " .. err.got(definition))

@@ -55,6 +55,26 @@ function err.place()
   end
 end
 
+local watcher
+
+-- pcall, for what will throw the error again.
+function err.pcall(fn, ...)
+  if watcher then return xpcall(fn, watcher, ...) end
+  return pcall(fn, ...)
+end
+
+local function unwatch(ok, ...)
+  watcher = nil
+  if not ok then error((...), 0) end
+  return ...
+end
+
+-- fn's results; look(message) -> message is called at each error, before the stack is unwound.
+function err.watch(look, fn, ...)
+  watcher = look
+  return unwatch(xpcall(fn, look, ...))
+end
+
 local running = {} -- what err.call is in, the innermost last
 
 local function finish(n, ok, ...)
@@ -66,7 +86,7 @@ end
 function err.call(fn, ...)
   local n = #running + 1
   running[n] = fn
-  return finish(n, pcall(fn, ...))
+  return finish(n, err.pcall(fn, ...))
 end
 
 err.calls_user(err.call, function(n) return running[#running + 1 - n] end)

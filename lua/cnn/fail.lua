@@ -23,11 +23,18 @@ function fail.is_usage(err)
   return getmetatable(err) == Usage
 end
 
--- One line of text for whatever was thrown, without places inside the library.
+-- One line of text for whatever was thrown, without places inside the library. Of a module that
+-- cannot be loaded the second line tells what is wrong in which file.
 function fail.line(err)
   if err == nil then return "an error without a message" end
-  local line = tostring(err):match "^[^\n]*"
+  local line = tostring(err):gsub("^error loading module [^\n]*\n%s*", ""):match "^[^\n]*"
   return (line:gsub("^%S*lua/cnn/[%w_/]+%.lua:%d+: ", ""):gsub(":$", ""))
+end
+
+-- Says so, on stderr, where the program goes on.
+function fail.complain(err)
+  io.stdout:flush()
+  io.stderr:write(fail.line(err), "\n")
 end
 
 return fail

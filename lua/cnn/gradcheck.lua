@@ -210,7 +210,16 @@ local function run(fn, inputs, options)
   return failed
 end
 
--- options: names of the inputs; width of the differences; rtol, atol.
+--- cnn.gradcheck(fn, inputs, { names = {}, width = 2^-5, rtol = 1e-2, atol = 1e-3 })
+-- Compares the gradients of fn(unpack(inputs)) with differences of its values. fn is a function, or
+-- a module, whose parameters are checked too. True, or nil and a line that says which input and
+-- which index is wrong, the worst first: assert(cnn.gradcheck(block, { x })).
+-- Shapes: inputs: a list of tensors; fn may give any shape
+-- Options: names: what to call the inputs; width: of the differences; rtol: relative error that is
+--   allowed; atol: absolute error that is allowed
+-- Errors: inputs that are no table; fn that returns no tensor
+-- Example: cnn.gradcheck(nn.Linear(3, 2), { cnn.rand(4, 3) }) --> true
+-- See: nn.op, nn.module, cnnlua check
 return function(fn, inputs, options)
   local who = "cnn.gradcheck"
   if type(inputs) ~= "table" then

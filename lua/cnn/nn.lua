@@ -8,6 +8,10 @@ local members = require "cnn.members"
 local module = require "cnn.module"
 local weights = require "cnn.weights"
 
+--- nn.Module
+-- The class that every module inherits from; ?module lists what it can do. nn.module makes classes.
+-- Example: nn.module("Scale", nn.Module).kind --> "Scale"
+-- See: nn.module, net:init, net:forward
 local nn = {
   module = module.class,
   Module = module.base,

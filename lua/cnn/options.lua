@@ -78,4 +78,11 @@ local function declare(defaults)
   return values
 end
 
+--- cnn.options(defaults)
+-- Declares a script's own options, a table of names and defaults, and returns it with what --set
+-- said. A value keeps its default's type: number, true or false, text.
+-- Errors: --set with a name that was not declared, or a value of another type
+-- Example: opt = cnn.options { ratio = 4 }
+--   opt.ratio --> 4
+-- See: cnnlua train
 return setmetatable(options, { __call = function(_, defaults) return declare(defaults) end })

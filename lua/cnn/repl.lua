@@ -1,7 +1,8 @@
--- repl.lua - the prompt: reads Lua, prints the value of an expression, survives every error.
+-- repl.lua - the prompt: reads Lua, prints the values of an expression, survives every error.
 --
--- Locals of one input are there in the next; input that is not finished is asked on; Ctrl-C stops
--- what runs and Ctrl-D ends. Where standard input is no terminal it is a filter without prompts.
+-- Locals of one input are there in the next; _ is the last value and _1, _2 ... those before it;
+-- ?name is help; input that is not finished is asked on; Ctrl-C stops what runs and Ctrl-D ends.
+-- Where standard input is no terminal it is a filter without prompts and without a line editor.
 --
 -- Surprising: a `local` at the top level of an input is rewritten to an assignment to the prompt's
 -- own environment. It shadows globals but never changes them, so `local string = 1` breaks nothing.
@@ -10,69 +11,20 @@ local ffi = require "ffi"
 local fail = require "cnn.fail"
 local files = require "cnn.files"
 local guard = require "cnn.guard"
-local lexer = require "cnn.locals"
+local inputs = require "cnn.prompt.inputs"
+local screen = require "cnn.terminal.screen"
+local session = require "cnn.prompt.session"
 
 ffi.cdef "int siginterrupt(int number, int flag);"
 
-local SIGINT = 2
+local SIGINT, FAILED = 2, 1
 
 local repl = {}
 
--- ------------------------------------------------------------------------------------ evaluation
-
-local function is_unfinished(why)
-  return why ~= nil and why:find "'<eof>'$" ~= nil
-end
-
--- A chunk from what was typed; nil and true when more is needed, nil and a message when it is
--- wrong. It is given the function for its values: `return f()` would be a tail call, and errors
--- in f would have no line.
-local function compile(text)
-  local expression = text:gsub("^%s*=", "")
-  local value, value_why = loadstring("return " .. expression, "=stdin")
-  if value then
-    local ending = expression:find("--", 1, true) and "\n)" or ")"
-    return loadstring("(...)(" .. expression .. ending, "=stdin") or value
-  end
-  local chunk, why = loadstring(lexer.to_globals(text), "=stdin")
-  if chunk then return chunk end
-  if is_unfinished(value_why) or is_unfinished(why) then return nil, true end
-  return nil, why
-end
-
-local function show(value)
-  if type(value) == "table" and not getmetatable(value) then
-    return require "cnn.text".value(value)
-  end
-  return tostring(value)
-end
-
-local function print_values(...)
-  local n = select("#", ...)
-  local parts = {}
-  for i = 1, n do parts[i] = show((select(i, ...))) end
-  if n > 0 then print(table.concat(parts, "\t")) end
-end
-
-local function complain(why)
-  io.stdout:flush()
-  io.stderr:write(fail.line(why), "\n")
-end
-
--- Typed loops stay interpreted: compiled ones would not notice Ctrl-C.
-local function evaluate(chunk, environment)
-  setfenv(chunk, environment)
-  jit.off(chunk, true)
-  local ok, why = guard.call(chunk, print_values)
-  if guard.interrupted() then guard.clear() end
-  if not ok then complain(why) end
-  io.stdout:flush()
-end
-
 -- --------------------------------------------------------------------------------------- reading
 
--- A line, or nil at the end; and whether Ctrl-C came instead.
-local function read(prompt)
+-- A line, or nil and "end" or "interrupted", of standard input as it is.
+local function read_plain(prompt)
   if prompt then
     io.write(prompt)
     io.flush()
@@ -82,81 +34,99 @@ local function read(prompt)
   if prompt then ffi.C.siginterrupt(SIGINT, 0) end
   if guard.interrupted() then
     guard.clear()
-    io.write "\n"
-    return nil, true
+    return nil, "interrupted"
   end
-  return ok and line or nil, false
+  return ok and line or nil, "end"
 end
 
--- Reads inputs of one or more lines and evaluates them, until the end.
-local function loop(environment, terminal)
-  local text
-  while true do
-    local line, interrupted = read(terminal and (text and ">> " or "> ") or nil)
-    if interrupted then
-      text = nil
-    elseif not line then
-      if text then complain "the input ends in the middle of a statement" end
-      break
-    else
-      text = text and text .. "\n" .. line or line
-      local chunk, more = compile(text)
-      if chunk then
-        evaluate(chunk, environment)
-        text = nil
-      elseif more ~= true then
-        complain(more)
-        text = nil
-      end
-    end
-  end
-  if terminal then io.write "\n" end
+-- Whether a script that is watched has been loaded again, and told so by `say`.
+local function poll_scripts(say)
+  local watch = package.loaded["cnn.watch"]
+  return watch and watch.poll(say)
 end
 
--- ------------------------------------------------------------------------------------- what is in
-
-local function new_environment()
-  local cnn = require "cnn"
-  local environment = { cnn = cnn, nn = cnn.nn }
-  local late = {} -- name -> a function that makes it when it is first named
-  setmetatable(environment, { __index = function(self, name)
-    local make = late[name]
-    if not make then return _G[name] end
-    late[name] = nil
-    local value = make()
-    rawset(self, name, value)
-    return value
-  end })
-  return environment, late
+-- In place of the prompt, which is drawn again after it.
+local function say_over_prompt(line)
+  io.write(screen.is_plain() and "\n" or "\r\27[K", line, "\n")
+  io.flush()
 end
 
--- net, recipe and data of a script, with the options put in; data is read when it is first named.
-local function load_script(environment, late, file, words)
-  local value, options = require "cnn.script".run("-i", file, words)
-  if not options then return end
-  local recipe = require "cnn.recipe"
-  local checked = recipe.check(value, options)
-  checked.net:to((recipe.device(options)))
-  environment.net, environment.recipe = checked.net, checked
-  function late.data()
-    return require "cnn.data".open(checked.data, {
-      batch = checked.train.batch, height = checked.input[2], width = checked.input[3],
-      limit = options.limit, seed = options.seed, dir = options.data,
+local function poll_at_prompt() return poll_scripts(say_over_prompt) end
+
+-- The function that reads: reader(prompt). Tab is told the lines of an input that is not finished.
+local function new_reader(environment, editor, waiting)
+  if not editor then return read_plain end
+  local complete = require "cnn.prompt.complete"
+  return function(prompt)
+    return editor:read(prompt, {
+      idle = poll_at_prompt,
+      complete = function(line, point)
+        local before = waiting:is_empty() and "" or waiting:text() .. "\n"
+        local list, start = complete(before .. line, #before + point, environment)
+        return list, start and start - #before
+      end,
     })
   end
 end
 
--- file: a script or nil; words: its arguments, which for a recipe are options.
-function repl.run(file, words)
-  local environment, late = new_environment()
-  local terminal = files.is_terminal(0)
-  if file then load_script(environment, late, file, words) end
-  if terminal then
-    print(("cnnlua %s; cnn and nn are at hand%s; Ctrl-D ends"):format(environment.cnn.version,
-      environment.net and ", and so are net, recipe and data" or ""))
+-- Reads inputs of one or more lines and evaluates them, until the end.
+local function loop(prompt, editor, terminal)
+  local waiting = inputs.new()
+  local read = new_reader(prompt.environment, editor, waiting)
+  while not prompt.ended do
+    local line, why = read(terminal and (waiting:is_empty() and "> " or ">> "))
+    if line then
+      poll_scripts(print)
+      waiting:add(line)
+      for text in waiting:complete() do
+        if editor then editor:remember(text) end
+        if not prompt:run(text) then waiting:drop() end
+      end
+    elseif why == "interrupted" then
+      waiting:drop()
+      if terminal then io.write "\n" end
+    else
+      if not waiting:is_empty() then
+        fail.complain "the input ends in the middle of a statement"
+      end
+      break
+    end
   end
-  loop(environment, terminal)
-  return 0
+  if terminal and not prompt.ended then io.write "\n" end
+end
+
+-- --------------------------------------------------------------------------------------- starting
+
+local function open_editor(terminal)
+  if not terminal then return nil end
+  local editor = require "cnn.prompt.editor".open()
+  if not editor then
+    print "no line editing without readline (apt-get install libreadline8)"
+  elseif editor.problem then
+    print("what is typed is not kept: " .. editor.problem)
+  end
+  return editor
+end
+
+local function greet(environment)
+  local names = { "cnn", "nn" }
+  for _, name in ipairs { "net", "recipe", "data" } do
+    if environment.net and environment.recipe then names[#names + 1] = name end
+  end
+  print(("cnnlua %s: %s are at hand; ? says more, Ctrl-D ends"):format(environment.cnn.version,
+    table.concat(names, ", ")))
+end
+
+-- file: a script or nil; words: its arguments, which for a recipe are options. The status is that
+-- of the script: a failed one leaves its point of failure to be looked at.
+function repl.run(file, words)
+  local terminal = files.is_terminal(0)
+  local prompt = session.new()
+  local whole = not file or prompt:load(file, words)
+  local editor = open_editor(terminal)
+  if terminal then greet(prompt.environment) end
+  loop(prompt, editor, terminal)
+  return whole and 0 or FAILED
 end
 
 return repl

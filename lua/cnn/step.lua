@@ -25,7 +25,7 @@ local function pack(...) return { n = select("#", ...), ... } end
 -- fn's results, or nil and what it threw.
 local function record(fn, ...)
   local arguments, results = pack(...), nil
-  local ok, message = pcall(string.gsub, "x", "x", function()
+  local ok, message = err.pcall(string.gsub, "x", "x", function()
     recording = true
     if C.cnn_step_begin() ~= 0 then handle.fail() end
     results = pack(fn(unpack(arguments, 1, arguments.n)))
@@ -49,6 +49,17 @@ local function finish(results)
   return unpack(results, 1, results.n)
 end
 
+--- cnn.step(fn, ...)
+-- Records what fn does as one step and then runs it as a plan: faster than op by op, in memory that
+-- is given back at its end. Returns what fn returns; of the tensors made inside only those live on.
+-- A value asked for inside (x:item()) makes that step run op by op.
+-- Errors: fn that is no function; a tensor of the step that is used later and was not returned
+-- Example: loss = cnn.step(function()
+--     local loss = nn.CrossEntropyLoss()(net(x), y)
+--     loss:backward()
+--     return loss
+--   end)
+-- See: opt:step, cnn.train
 return function(fn, ...)
   if type(fn) ~= "function" then
     err.raise("cnn.step(fn, ...): fn: expected a function, got " .. err.got(fn))
