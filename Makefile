@@ -125,7 +125,8 @@ install: all
 	install -m 644 $(B)/libcnn.so $(DESTDIR)$(PREFIX)/lib
 	install -m 644 core/cnn.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(wildcard lua/*.lua) $(share)/lua/5.1
-	$(foreach room,$(lua_rooms),install -m 644 $(wildcard $(room)/*.lua) $(share)/$(room:lua/%=lua/5.1/%) &&) true
+	$(foreach room,$(lua_rooms),install -m 644 $(wildcard $(room)/*.lua) \
+		$(share)/$(room:lua/%=lua/5.1/%) &&) true
 	install -m 644 $(wildcard models/*.lua) $(share)/cnnlua/models
 
 clean:

@@ -140,7 +140,7 @@ end
 -- One batch: `count` images (1) from position `first` on, as they are stored, and their labels.
 -- Shapes: x f32 NxCxHxW of 0 to 1; y i32 N, labels from 1
 -- Errors: positions that the images do not have
--- Example: x, y = data.test:take(1, 8); print(x:size(1), data.classes[y[1]:item()] ~= nil) --> 8 true
+-- Example: x, y = data.test:take(1, 8)
 -- See: split:batches, net:maps, cnn.image.batch
 function Split:take(first, count)
   local who = "split:take(first, count)"

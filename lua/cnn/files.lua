@@ -1,8 +1,9 @@
 -- files.lua - small questions about files, their names in a shell's line, and new directories.
 --
 -- files.exists(path), files.is_directory(path) and files.is_terminal(number) answer true or false,
--- files.shell(word) is the word quoted for sh, files.make_directory(path) is mkdir -p. Surprising: a path that is there but may not be read
--- does not "exist" here, because whoever asks wants to open it next; a directory can be opened.
+-- files.read(path) is a file's text, files.shell(word) the word quoted for sh,
+-- files.make_directory(path) is mkdir -p. Surprising: a path that is there but may not be read does
+-- not "exist" here, because whoever asks wants to open it next; a directory can be opened.
 
 local ffi = require "ffi"
 

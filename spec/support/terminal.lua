@@ -45,10 +45,9 @@ end
 function terminal.start(words, options)
   options = options or {}
   local self = new()
-  local state = program.file "state"
   local command = ("env -u NO_COLOR -u CNNLUA_PICTURES XDG_STATE_HOME=%s %s %s %s; "
-    .. "status=$?; echo; echo ended $status; sleep 60"):format(program.quote(state), options.env or "",
-    program.quote(program.command), words or "")
+    .. "status=$?; echo; echo ended $status; sleep 60"):format(program.quote(program.file "state"),
+    options.env or "", program.quote(program.command), words or "")
   local status, why = tmux(self, ("new-session -d -x %d -y %d %s"):format(options.columns or 80,
     options.rows or 24, program.quote(command)))
   if status ~= 0 then error("tmux: " .. why, 2) end

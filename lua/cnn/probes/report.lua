@@ -2,7 +2,7 @@
 --
 --   report.new(rows, text)   rows, a plain list with plain fields, which tostring turns into text
 --   report.show(r, quiet)    prints it, unless quiet, and returns it
---   report.pass_over(...)    tables that are known to who asked: printed in another way, or handed in
+--   report.pass_over(...)    tables that who asked knows: printed in another way, or handed in
 --   report.was_printed(r)    true once after either: the prompt need not print it again
 --   report.forget()          a new input begins: what was shown before it may be printed again
 --

@@ -1,8 +1,8 @@
 -- editor.lua - the line editor of the prompt: GNU readline.
 --
---   local editor = require "cnn.prompt.editor".open()      nil where it is not installed
---   editor:read("> ", { complete = f, idle = g })           a line; nil, "end" or nil, "interrupted"
---   editor:remember(text)                                   into the history, and its file
+--   local editor = require "cnn.prompt.editor".open()     nil where it is not installed
+--   editor:read("> ", { complete = f, idle = g })          a line; or nil, "end" | "interrupted"
+--   editor:remember(text)                                  into the history, and its file
 --
 -- complete(line, point) -> { text, ... }, start: what may stand in place of line:sub(start, point).
 -- idle() is called some times a second while nobody types; true when it has printed something.

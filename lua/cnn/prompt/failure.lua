@@ -1,8 +1,7 @@
 -- failure.lua - the point where a script failed, with what its frames held.
 --
---   failure.catch(fn, ...) -> true, fn's results...
---                          or false, message, { place = "file:line", name = "forward",
---                                               locals = { "x", "y" }, scope = { x = ..., y = ... } }
+--   failure.catch(fn, ...) -> true, fn's results... or false, message, point
+--     point: { place = "file:line", name = "forward", locals = { "x", "y" }, scope = { x = ... } }
 --
 -- scope has the locals and upvalues of the user's frames by name, those of inner frames before
 -- those of outer ones; `locals` are the names of the innermost frame, in order. The point is nil
