@@ -97,7 +97,7 @@ SPECS = spec
 LUA   = luajit
 specs: all
 	@CNNLUA='$(abspath $(B))/cnnlua' CNN_LIB='$(abspath $(B))/libcnn.so' LUA_PATH='lua/?.lua;;' \
-		busted --lua='$(LUA)' --output=spec/report.lua $(SPECS)
+		scripts/with-terminals busted --lua='$(LUA)' --output=spec/report.lua $(SPECS)
 
 # The same specs inside the program, with every object compiled for AddressSanitizer and UBSan.
 # Leaks are not looked for: what Lua's own heap holds looks leaked from outside.

@@ -23,7 +23,7 @@ local POLL = 0.02
 
 -- The program's exit status and what it printed.
 local function tmux(self, words)
-  return program.shell(("tmux -S %s -f /dev/null %s"):format(program.quote(self.socket), words))
+  return program.shell(("tmux -u -S %s -f /dev/null %s"):format(program.quote(self.socket), words))
 end
 
 local running = {}
