@@ -154,7 +154,8 @@ describe("cnnlua", function()
 
   it("says what it found", function()
     local text = program.ok("doctor").out
-    for _, word in ipairs { "kernels", "threads", "BLAS", "CUDA", "Fashion%-MNIST", "gnuplot" } do
+    for _, word in ipairs { "kernels", "threads", "BLAS", "CUDA", "Fashion%-MNIST", "gnuplot",
+      "cairo", "readline", "terminal +standard output is none" } do
       assert.truthy(text:find(word), word .. " is not in\n" .. text)
     end
   end)

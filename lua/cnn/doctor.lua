@@ -35,10 +35,13 @@ local function kernels()
   return best, table.concat(list, " ")
 end
 
--- The name under which the engine opens it, and no other.
-local function blas()
-  local name = "libopenblas.so.0"
-  return pcall(ffi.load, name) and name or nil
+-- Under the name by which it is opened, and no other.
+local function library(what, name, package, use)
+  if pcall(ffi.load, name) then
+    say(what, ("%s (%s)"):format(name, use))
+  else
+    missing(what, ("no %s (%s)"):format(name, use), "apt-get install " .. package)
+  end
 end
 
 local function module(name, package, use)
@@ -107,6 +110,17 @@ local function cuda()
   end
 end
 
+local shown_as = {
+  none = "standard output is none: pictures go to files",
+  ascii = "pictures in plain characters", blocks = "pictures in half blocks, 24-bit colour",
+  kitty = "pictures in pixels (kitty)", iterm = "pictures in pixels (iTerm2)",
+  sixel = "pictures in pixels (sixel)",
+}
+
+local function terminal()
+  say("terminal", shown_as[require "cnn.terminal.screen".kind()])
+end
+
 function doctor.doctor(options)
   problems = 0
   say("cnnlua", cnn.version .. ", " .. jit.version .. " on " .. jit.os .. " " .. jit.arch)
@@ -114,17 +128,15 @@ function doctor.doctor(options)
   local best, all = kernels()
   say("kernels", ("%s; this CPU runs %s"):format(best, all))
   say("threads", ("%d (--threads N)"):format(C.cnn_threads()))
-  local library = blas()
-  if library then
-    say("BLAS", library)
-  else
-    missing("BLAS", "no OpenBLAS; matrix products use the built-in kernels",
-      "apt-get install libopenblas0-pthread")
-  end
+  library("BLAS", "libopenblas.so.0", "libopenblas0-pthread",
+    "matrix products; the engine's own otherwise")
   cuda()
   module("argparse", "lua-argparse", "the options of every command")
   module("cjson", "lua-cjson", "weights files, --json")
-  command("gnuplot", "gnuplot-nox", "curves.png")
+  command("gnuplot", "gnuplot-nox", "curves and histograms")
+  library("cairo", "libcairo.so.2", "libcairo2", "text and frames of pictures")
+  library("readline", "libreadline.so.8", "libreadline8", "keys, history and Tab at the prompt")
+  terminal()
   data(options.data)
   return problems > 0 and 1 or 0
 end
