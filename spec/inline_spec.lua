@@ -307,6 +307,16 @@ describe("the size of what is shown", function()
     end
   end)
 
+  it("is no higher than 200 lines", function()
+    local x = noise(3, 2000, 20)
+    assert.same({ 400, 4 }, { #decode_blocks(shown(x, { kind = "blocks", columns = 80 })),
+      #decode_blocks(shown(x, { kind = "blocks", columns = 80 }))[1] })
+    assert.equal(200, select(2, shown(x, { kind = "ascii", columns = 80 }):gsub("\n", "")))
+    local _, width, height = decode_sixel(
+      shown(noise(1, 6400, 2), { kind = "sixel", columns = 80 }):sub(1, -2))
+    assert.same({ 1, 3200 }, { width, height })
+  end)
+
   it("is that of areas' averages where it gets less", function()
     local x = picture(1, 4, 6, function(y, column) return { 10 * y + column } end)
     assert.same({ 6, 8, 10, 26, 28, 30 }, values(pixel.reduce(x, 2, 3)))

@@ -196,6 +196,8 @@ local broken = {
   { "bytes", "\137PNG\r\n\26\n\0\0\0\rIHDR\255\254", "expected the metrics of a run" },
   { "a short line", HEAD .. "1,2,3\n", "metrics.csv:2: expected 8 values as .*, got 3" },
   { "a long line", HEAD .. "1,2,3,4,5,6,7,8,9\n", "metrics.csv:2: expected 8 .*got 9" },
+  { "an epoch that is none", HEAD .. "1,2,3,4,5,6,7,8\nnan,2,3,4,5,6,7,8\n",
+    "metrics.csv:3: epoch: expected a number, got the string 'nan'" },
   { "a word", HEAD .. "1,2,3,4,5,6,7,8\n2,x,3,4,5,6,7,8\n",
     "metrics.csv:3: train_loss: expected a number, got the string 'x'" },
 }
@@ -253,6 +255,46 @@ describe("cnnlua plot", function()
     program.refuses(("plot %s -o /nowhere/x.png"):format(a), 1,
       "/nowhere/x.png: cannot write: No such file")
     program.refuses(("plot %s --colour red"):format(a), 2, "unknown option '%-%-colour'")
+  end)
+
+  it("names the file that it cannot read", function()
+    local dir = program.file "odd"
+    os.execute("mkdir -p " .. quote(dir .. "/metrics.csv"))
+    program.refuses("plot " .. quote(dir), 1, "odd/metrics%.csv: Is a directory")
+  end)
+
+  it("shows names without what would steer a terminal", function()
+    local dir = run("odd\27[31m\nname", falling(1))
+    local file = program.file "odd.png"
+    local r = program.ok(("plot %s -o %s"):format(quote(dir), quote(file)))
+    assert.truthy(r.out:find("odd.png: curves of odd?[31m?name, 600x", 1, true))
+  end)
+
+  it("runs nothing that a name says", function()
+    local owned = program.file "owned"
+    local options = {
+      env = "OWNED=" .. quote(owned), before = ("cd %s &&"):format(quote(program.directory())),
+    }
+    local words = "a'; system(\"touch $OWNED\") #`touch $OWNED`\n!touch $OWNED"
+    local dir = run(words, falling(1))
+    program.ok(("plot %s --title %s -o names.png"):format(quote(dir), quote(words)), options)
+    local r = program.ok("-e " .. quote [[
+      require "cnn"
+      local dir = require "cnn.rundir".open("x", "|touch $OWNED;")
+      print(dir:draw_curves({ { epoch = 1, train_loss = 1 } }, "x", 2))]], options)
+    assert.equal("true\n", r.out)
+    assert.is_false(program.exists(owned))
+    assert.equal(420, pixels.read(program.file "|touch $OWNED;/curves.png").height)
+  end)
+
+  it("writes nothing where gnuplot leaves half a picture", function()
+    local bin, file = program.file "half", program.file "half.png"
+    os.execute("mkdir -p " .. quote(bin))
+    program.write(bin .. "/gnuplot", "#!/bin/sh\nprintf '\\211PNG\\r\\n\\032\\n'\n")
+    os.execute("chmod +x " .. quote(bin .. "/gnuplot"))
+    program.refuses(("plot %s -o %s"):format(quote(run("a", falling(1))), quote(file)), 1, "PNG",
+      { env = ("PATH=%s:$PATH"):format(quote(bin)) })
+    assert.is_false(program.exists(file))
   end)
 
   it("says what to install where there is no gnuplot", function()

@@ -38,7 +38,7 @@ function files.read(path)
   if not f then return nil, why end
   local text, problem = f:read "*a"
   f:close()
-  return text, problem
+  return text, problem and path .. ": " .. problem
 end
 
 -- number: 0 standard input, 1 output, 2 errors
@@ -50,7 +50,8 @@ function files.shell(word)
   return "'" .. word:gsub("'", [['\'']]) .. "'"
 end
 
-local function reason(path, number)
+-- number: an errno
+function files.reason(path, number)
   return path .. ": " .. ffi.string(ffi.C.strerror(number))
 end
 
@@ -61,7 +62,7 @@ function files.mkdir(path, made)
     return nil
   end
   local number = ffi.errno()
-  return number, reason(path, number)
+  return number, files.reason(path, number)
 end
 
 -- With the directories above it; nil when one can write in it, or why not. What it makes is added
@@ -80,7 +81,9 @@ function files.make_directory(path, made)
   local f, why = io.open(path .. "/.", "r")
   if not f then return refused or (why:gsub("/%.:", ":")) end
   f:close()
-  if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then return reason(path, ffi.errno()) end
+  if ffi.C.access(path .. "/.", WRITE_AND_SEARCH) ~= 0 then
+    return files.reason(path, ffi.errno())
+  end
   return nil
 end
 

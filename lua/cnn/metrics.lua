@@ -46,6 +46,9 @@ local function row_of(path, number, columns, cells)
     end
     if value and value - value == 0 then row[columns[i]] = value end
   end
+  if not row.epoch then
+    err.raise(("%s:%d: epoch: expected a number, got %s"):format(path, number, err.got(cells[1])))
+  end
   return row
 end
 

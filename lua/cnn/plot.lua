@@ -85,7 +85,7 @@ local function cut(name, longest)
 end
 
 local function last_of(path)
-  return path:gsub("/+$", ""):gsub("/metrics%.csv$", ""):match "[^/]*$"
+  return path:gsub("%c", "?"):gsub("/+$", ""):gsub("/metrics%.csv$", ""):match "[^/]*$"
 end
 
 -- The last part of each path, all of it where that is another one's too; numbered if need be.
@@ -97,7 +97,8 @@ local function names_of(paths)
   end
   for i, path in ipairs(paths) do
     local last = last_of(path)
-    local name = cut(count[last] > 1 and path or last, #paths > FEW and LONGEST or LONGEST_OF_FEW)
+    local long = count[last] > 1 and path:gsub("%c", "?")
+    local name = cut(long or last, #paths > FEW and LONGEST or LONGEST_OF_FEW)
     names[i] = seen[name] and ("%d: %s"):format(i, name) or name
     seen[name] = true
   end
@@ -139,8 +140,7 @@ local function range_of(runs)
   local from, to = math.huge, -math.huge
   for _, run in ipairs(runs) do
     for _, row in ipairs(run.rows) do
-      local epoch = row.epoch or from
-      from, to = math.min(from, epoch), math.max(to, epoch)
+      from, to = math.min(from, row.epoch), math.max(to, row.epoch)
     end
   end
   if from > to then return 0, 1 end

@@ -74,6 +74,12 @@ local function plot_lines(panel, target)
   return "plot " .. table.concat(plots, ", ") .. "\n" .. table.concat(data, "\n")
 end
 
+-- gnuplot leaves more room for a label the longer it is, which many have no room for.
+local function key_line(keys, target)
+  if target.text or #keys <= FEW_KEYS then return "set key samplen 4 width 0" end
+  return ("set key samplen 3 width %d"):format(-math.floor(longest_of(keys) / 10))
+end
+
 -- place: left, bottom, width and height as parts of the whole. Text has no room beside its axes.
 local function panel_lines(panel, place, target)
   local title = panel.title or ""
@@ -83,8 +89,7 @@ local function panel_lines(panel, place, target)
   return table.concat({
     ("set origin %.4f,%.4f"):format(place[1], place[2]),
     ("set size %.4f,%.4f"):format(place[3], place[4]),
-    not target.text and #(panel.keys or {}) > FEW_KEYS and "set key samplen 3 width -3"
-      or "set key samplen 4 width 0",
+    key_line(panel.keys or {}, target),
     "set title " .. quote(title) .. " noenhanced",
     panel.ylabel and not target.text and "set ylabel " .. quote(panel.ylabel) or "unset ylabel",
     panel.xlabel and "set xlabel " .. quote(panel.xlabel) or "unset xlabel",
@@ -146,7 +151,11 @@ end
 
 -- ----------------------------------------------------------------------------------- the picture
 
-function Figure:write(file) return gnuplot.write(png_commands(self), file) end
+function Figure:write(file)
+  local ok, why = pcall(self.png, self, file)
+  if ok then return true end
+  return nil, why
+end
 
 function Figure:draw()
   return gnuplot.through(png_commands(self), function(file)

@@ -1,12 +1,12 @@
 -- gnuplot.lua - runs gnuplot, which draws the curves.
 --
---   gnuplot.write(commands, file)      true, or nil and one line that says why not
---   gnuplot.through(commands, read)    what read(file) gives of a file that is gone afterwards
+--   gnuplot.through(commands, read)    what read(file) gives of the file that gnuplot has made
 --   gnuplot.quote(text)                as one of its words
 --
--- commands set the terminal, but no output. Surprising: gnuplot reads a file, not a pipe, so that
--- its early end cannot kill the program by SIGPIPE; and it writes beside the picture, which is then
--- renamed. It runs without the settings of the user (-d).
+-- commands set the terminal, but no output; the file is gone afterwards. gnuplot runs without the
+-- settings of the user (-d), and reads a file, not a pipe, so that its early end cannot kill the
+-- program by SIGPIPE. Surprising: it takes an output named "|command" for a pipe and ends well on a
+-- full disk. So it sees no name of the user's, and `read` has to notice half a file.
 
 local err = require "cnn.error"
 local files = require "cnn.files"
@@ -18,36 +18,39 @@ function gnuplot.quote(text)
 end
 
 -- gnuplot has no names for exit codes; 127 is the shell's for a command that is not there.
-local function run(script)
-  local status = os.execute("gnuplot -d " .. files.shell(script) .. " >/dev/null 2>&1 </dev/null")
+local function run(script, file)
+  local status = os.execute(("gnuplot -d <%s >%s 2>/dev/null"):format(files.shell(script),
+    files.shell(file)))
   if status == 0 then return true end
   if status == 127 or status == 127 * 256 then
     return nil, "gnuplot is not installed (apt-get install gnuplot-nox)"
   end
-  return nil, "gnuplot could not write it"
+  return nil, "gnuplot could not draw the curves"
 end
 
-function gnuplot.write(commands, file)
-  local script, fresh = file .. ".gnuplot", file .. ".new"
-  local f, why = io.open(script, "w")
+local function write(file, text)
+  local f, why = io.open(file, "w")
   if not f then return nil, why end
-  f:write("set encoding utf8\nset output ", gnuplot.quote(fresh), "\n", commands)
-  f:close()
-  local ok
-  ok, why = run(script)
-  os.remove(script)
-  if ok then ok, why = os.rename(fresh, file) end
-  if not ok then os.remove(fresh) end
-  return ok, why
+  local ok, problem = f:write(text)
+  local closed, late = f:close()
+  return ok and closed, problem or late
+end
+
+local function new_file()
+  local made, name = pcall(os.tmpname)
+  if not made then err.raise("gnuplot: no file can be made in /tmp") end
+  return name
 end
 
 function gnuplot.through(commands, read)
-  local file = os.tmpname()
-  local ok, why = gnuplot.write(commands, file)
+  local script, file = new_file(), new_file()
+  local ok, why = write(script, "set encoding utf8\n" .. commands)
+  if ok then ok, why = run(script, file) end
   local read_well, result
   if ok then read_well, result = pcall(read, file) end
+  os.remove(script)
   os.remove(file)
-  if not ok then err.raise("the curves cannot be drawn: " .. why) end
+  if not ok then err.raise(why) end
   if not read_well then error(result, 0) end
   return result
 end

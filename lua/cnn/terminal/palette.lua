@@ -16,6 +16,7 @@ local bit = require "bit"
 local MOST = 256
 local LEVELS = 64 -- of a channel, while splitting
 local BINS = LEVELS ^ 3
+local LEAST_GAIN = 0.25 -- of a split, in whole levels squared; below it is rounding
 
 local palette = {}
 
@@ -41,7 +42,7 @@ local function level(bin, axis) return bit.band(bit.rshift(bin, 6 * axis), LEVEL
 
 -- Adds to a box, a list of bins: the axis to split it along, where, and how much that is worth.
 local function measure(box, weights)
-  box.gain = 0
+  box.gain = LEAST_GAIN
   for axis = 0, 2 do
     local n, sum, squares = 0, 0, 0
     for i = 1, #box do
@@ -84,7 +85,7 @@ local function boxes_of(first, weights)
     for i = 2, #boxes do
       if boxes[i].gain > boxes[widest].gain then widest = i end
     end
-    if boxes[widest].gain <= 0 then break end
+    if boxes[widest].gain <= LEAST_GAIN then break end
     boxes[widest], boxes[#boxes + 1] = split(boxes[widest], weights)
   end
   return boxes

@@ -3,8 +3,9 @@
 --   require "cnn.terminal.show"(pixels, { columns = nil, kind = nil })
 --
 -- pixels: u8 C x H x W with 1 or 3 channels. columns: as many at most, else as wide as the terminal
--- is; kind: one of screen.lua's, else what the terminal can. A wider picture is reduced, a small
--- one magnified by a whole number. show.text is for what can be told in characters instead.
+-- is; kind: one of screen.lua's, else what the terminal can. A wider picture is reduced, and so is
+-- one higher than many screens; a small one is magnified by a whole number. show.text is for what
+-- can be told in characters instead.
 -- Surprising: where standard output is no terminal nothing is drawn, and one line says so; a log
 -- full of escape sequences helps nobody.
 
@@ -15,6 +16,7 @@ local screen = require "cnn.terminal.screen"
 
 -- A picture that stays below on both sides is magnified: pixels, and characters of one pixel.
 local SMALL, SMALL_IN_BLOCKS = 256, 32
+local MOST_LINES = 200 -- of characters; what is higher is reduced
 
 local encoders = {
   kitty = function(x) return require "cnn.terminal.inline".kitty(x) .. "\n" end,
@@ -24,22 +26,26 @@ local encoders = {
   ascii = function(x) return require "cnn.terminal.blocks".ascii(x) end,
 }
 
--- In `widest` pixels; a pixel is `tall` times as high as wide.
-local function fit(x, widest, small, tall)
+-- In widest x highest pixels of the picture's; a pixel shown is `tall` times as high as wide.
+local function fit(x, widest, highest, small, tall)
   local height, width = x:size(2), x:size(3)
   local times = math.floor(math.min(small / height, small / width, widest / width))
   if times > 1 then
     x, height, width = pixel.magnify(x, times), height * times, width * times
   end
-  local share = math.min(1, widest / width)
-  local h, w = math.max(1, math.floor(height * share / tall + 0.5)), math.min(width, widest)
+  local share = math.min(1, widest / width, highest / height)
+  local h = math.max(1, math.floor(height * share / tall + 0.5))
+  local w = math.max(1, math.floor(width * share + 0.5))
   if h == height and w == width then return x end
   return pixel.reduce(x, h, w)
 end
 
 local function fitted(x, kind, columns)
-  if screen.has_pixels(kind) then return fit(x, columns * screen.cell(), SMALL, 1) end
-  return fit(x, columns, SMALL_IN_BLOCKS, kind == "ascii" and 2 or 1)
+  if screen.has_pixels(kind) then
+    local width, height = screen.cell()
+    return fit(x, columns * width, MOST_LINES * height, SMALL, 1)
+  end
+  return fit(x, columns, 2 * MOST_LINES, SMALL_IN_BLOCKS, kind == "ascii" and 2 or 1)
 end
 
 -- What is asked for, or found: the kind and how many columns.
