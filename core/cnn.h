@@ -145,8 +145,8 @@ cnn_tensor *cnn_power(cnn_tensor *x, double p); /* x ^ p; a product for 2, a roo
 cnn_tensor *cnn_clamp(cnn_tensor *x, double lo, double hi);
 cnn_tensor *cnn_affine(cnn_tensor *x, double scale, double shift); /* scale * x + shift */
 
-/* reductions; over `axes` (none: all); a reduced axis stays, with size 1; AxBxC over 2 -> Ax1xC,
- * over all -> no axis */
+/* reductions; over `axes`, -1 being the last (none: all); a reduced axis stays, with size 1;
+ * AxBxC over 2 -> Ax1xC, over all -> no axis */
 cnn_tensor *cnn_sum(cnn_tensor *x, const int *axes, int n);  /* sum x */
 cnn_tensor *cnn_mean(cnn_tensor *x, const int *axes, int n); /* sum x / count */
 cnn_tensor *cnn_var(cnn_tensor *x, const int *axes, int n);  /* mean (x - mean x)^2: biased */
@@ -169,7 +169,7 @@ cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b);
 /* products */
 /* matmul: the product of matrices, for each of a batch; a ...xMxK, b ...xKxN -> ...xMxN */
 cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b);
-/* linear: x w^T + b; x NxI, w OxI, b O or NULL -> NxO */
+/* linear: x w^T + b; x ...xI, w OxI, b O or NULL -> ...xO */
 cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b);
 
 /* views; the memory is that of x where the strides allow it */
@@ -183,7 +183,7 @@ cnn_tensor *cnn_transpose(cnn_tensor *x, int axis1, int axis2);
 cnn_tensor *cnn_permute(cnn_tensor *x, const int *axes, int n);
 /* narrow: `length` indices of an axis, from `start` on; AxBxC along 2 -> AxLxC, L the length */
 cnn_tensor *cnn_narrow(cnn_tensor *x, int axis, int64_t start, int64_t length);
-/* select: one index of an axis, which goes; AxBxC along 2 -> AxC */
+/* select: one index of an axis, which goes, -1 being the last; AxBxC along 2 -> AxC */
 cnn_tensor *cnn_select(cnn_tensor *x, int axis, int64_t index);
 /* expand: sizes of 1 are stretched without a copy, -1 keeps a size; Ax1xC to -1, B, -1 -> AxBxC */
 cnn_tensor *cnn_expand(cnn_tensor *x, const int64_t *sizes, int n);
@@ -204,26 +204,28 @@ cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value);
 cnn_tensor *cnn_index_select(cnn_tensor *x, int axis, cnn_tensor *index);
 
 /* the values of x, stored otherwise; any shape -> the same */
-cnn_tensor *cnn_contiguous(cnn_tensor *x);    /* row-major in logical order; x itself if it is */
-cnn_tensor *cnn_channels_last(cnn_tensor *x); /* N C H W stored as N H W C; x itself if it is */
-cnn_tensor *cnn_clone(cnn_tensor *x);         /* a copy in memory of its own */
-cnn_tensor *cnn_detach(cnn_tensor *x);        /* the same memory, no history */
+cnn_tensor *cnn_contiguous(cnn_tensor *x); /* row-major in logical order; x itself if it is */
+/* channels_last: stored as NxHxWxC; x itself if it is; NxCxHxW -> the same */
+cnn_tensor *cnn_channels_last(cnn_tensor *x);
+cnn_tensor *cnn_clone(cnn_tensor *x);                 /* a copy in memory of its own */
+cnn_tensor *cnn_detach(cnn_tensor *x);                /* the same memory, no history */
 cnn_tensor *cnn_to(cnn_tensor *x, const char *where); /* a dtype or a device; x itself if there */
 
-/* in place; outside of what backward needs: the value's version goes up; any shape -> the same */
+/* in place; backward fails where it needs the values that were there; any shape -> the same */
 int cnn_copy(cnn_tensor *x, cnn_tensor *from); /* x := from, which broadcasts to x */
 int cnn_fill(cnn_tensor *x, double value);     /* every element := value */
 
 /* layers */
-/* conv2d: sums over windows of x times w, plus b; x NxCxHxW, w OxC/groupsxKHxKW, b O or NULL ->
- * NxOxOHxOW, OH = floor((H + 2 ph - dh (KH - 1) - 1) / sh) + 1, likewise OW */
+/* conv2d: sums over windows of x times w, plus b; strides s, paddings p, dilations d of h and w;
+ * x NxCxHxW, w OxC/groupsxKHxKW, b O or NULL -> NxOxOHxOW,
+ * OH = floor((H + 2 ph - dh (KH - 1) - 1) / sh) + 1, likewise OW */
 cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int sw, int ph, int pw,
                        int dh, int dw, int groups);
-/* max_pool2d: the maximum of each window; NxCxHxW -> NxCxOHxOW,
- * OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
+/* max_pool2d: the maximum of each window; kernel k, strides s, paddings p of h and w;
+ * NxCxHxW -> NxCxOHxOW, OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
 cnn_tensor *cnn_max_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
-/* avg_pool2d: the mean of each window, padding counted as zeros; NxCxHxW -> NxCxOHxOW,
- * OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
+/* avg_pool2d: the mean of each window, padding counted as zeros; kernel k, strides s, paddings p of
+ * h and w; NxCxHxW -> NxCxOHxOW, OH = floor((H + 2 ph - kh) / sh) + 1, likewise OW */
 cnn_tensor *cnn_avg_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw);
 /* adaptive_avg_pool2d: means of oh x ow even parts of a picture; NxCxHxW -> NxCxOHxOW */
 cnn_tensor *cnn_adaptive_avg_pool2d(cnn_tensor *x, int oh, int ow);
@@ -238,10 +240,11 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
 cnn_tensor *cnn_layer_norm(cnn_tensor *x, int last, cnn_tensor *gamma, cnn_tensor *beta,
                            double eps);
 /* group_norm (Wu, He 2018): each picture over its pixels and C/groups channels to mean 0 and
- * variance 1, times gamma plus beta; x NxCxHxW, gamma, beta C or NULL -> as x */
+ * variance 1, times gamma plus beta; x NxC or NxCxHxW, gamma, beta C or NULL -> as x */
 cnn_tensor *cnn_group_norm(cnn_tensor *x, int groups, cnn_tensor *gamma, cnn_tensor *beta,
                            double eps);
-/* dropout (Srivastava et al. 2014): 0 with probability p, else x / (1 - p); any -> as x */
+/* dropout (Srivastava et al. 2014): 0 with probability p, else x / (1 - p); drawn at each call, in
+ * whatever mode; any -> as x */
 cnn_tensor *cnn_dropout(cnn_tensor *x, double p);
 
 /* optimizers; one parameter in place by its gradient (an error when it has none); any shape, and

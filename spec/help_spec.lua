@@ -56,7 +56,10 @@ local topics = {
   { "train", "^cnn%.train%(", "also: net:train, cnnlua train %-%-help" },
   { "conv2d", "^nn%.Conv2d%(", "also: x:conv2d" },
   { "RELU", "^nn%.ReLU%(", "also: x:relu" },
-  { "cnn.relu", "^x:relu%(%)\n  max%(x, 0%)" },
+  { "cnn.relu", "^x:relu%(%)\n  max%(x, 0%)", "See      nn%.ReLU$" },
+  { "cnn.tensor", "^cnn%.tensor%(values, shape, {" },
+  { "stride", "^x:stride%(axis%)", "stride is an option of nn%.AvgPool2d, nn%.Conv2d" },
+  { "cnn.step", "cnn%.step%(function%(%)\n             local loss = .*\n           end%)\n" },
   { "optim.SGD", "^cnn%.optim%.SGD%(params, { lr, momentum = 0" },
   { "cnn.ones", "dtype = \"f32\"  ", "device = \"cpu\" " },
   { "x.grad", "^x%.grad\n" },
@@ -106,6 +109,8 @@ local misses = {
   { "net.fd", "no help on 'net.fd'; did you mean net.fc?" },
   { "net.nothing", "no help on 'net.nothing'; its layers are 1, 2, fc" },
   { "pool", "no help on 'pool'; did you mean nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d?" },
+  { "momentum", "no help on 'momentum'; momentum is an option of nn.BatchNorm1d, nn.BatchNorm2d, "
+    .. "cnn.optim.SGD" },
   { "dropouts", "no help on 'dropouts'; did you mean nn.Dropout?" },
   { "learning_rate", "no help on 'learning_rate'; it is spoken of in cnn.optim.Adam, "
     .. "cnn.optim.AdamW, cnn.optim.SGD, cnn.optim.schedule.step" },

@@ -53,7 +53,9 @@ local function group_of(name)
   return #groups, groups[#groups]
 end
 
+-- cnn.tensor is a function, tensor a list.
 local function find_group(topic)
+  if topic:find "^cnn%." and docs.entry(topic) then return nil end
   topic = topic:gsub("^cnn%.", "")
   for _, group in ipairs(groups) do
     local names = (" %s %s "):format(group.name, group.also)
@@ -149,19 +151,22 @@ local function join(...)
   return table.concat(texts, "\n")
 end
 
+local function wrapped(line, width)
+  return line and table.concat(pages.wrap(line, width, "", "  "), "\n")
+end
+
 -- What else has this name: "also: net:train, cnnlua train --help".
 local function also(entries, command, width)
   local names = {}
   for i = 2, #entries do names[#names + 1] = entries[i].name end
   if command then names[#names + 1] = ("cnnlua %s --help"):format(command.name) end
-  if #names == 0 then return nil end
-  return table.concat(pages.wrap("also: " .. table.concat(names, ", "), width, "", "  "), "\n")
+  return #names > 0 and wrapped("also: " .. table.concat(names, ", "), width)
 end
 
 -- The line on a value; of a table that is large its beginning.
 local function heading_of(thing, width)
   local line = thing and thing.heading
-  return line and table.concat(pages.wrap(line:sub(1, 2 * width), width, "", "  "), "\n")
+  return line and wrapped(line:sub(1, 2 * width), width)
 end
 
 local function show_thing(thing, width)
@@ -194,7 +199,8 @@ local function show_named(topic, width)
     if other == entry then table.remove(entries, i) end
   end
   table.insert(entries, 1, entry)
-  return join(pages.entry(entry, width), also(entries, command, width))
+  return join(pages.entry(entry, width), also(entries, command, width),
+    wrapped(nearby.options(topic, entries_by_rank()), width))
 end
 
 local function show(topic, environment, width)

@@ -107,7 +107,7 @@ function docs.read(lines, file)
       open = name
       fields[open] = join(fields[open], rest, " ")
     elseif open then
-      if open ~= "Example" then line = line:match "^%s*(.*)$" end
+      line = line:gsub(open == "Example" and "^  " or "^%s+", "")
       fields[open] = join(fields[open], line, open == "Example" and "\n" or " ")
     else
       text = join(text, line, " ")
@@ -221,6 +221,18 @@ local function inherit(entry, by_key)
   entry.fields.Options = ""
 end
 
+-- Entries without a See get those that see them: of x:relu that is nn.ReLU.
+local function see_back(list, by_key)
+  local from = {}
+  for _, entry in ipairs(list) do
+    for name in (entry.fields.See or ""):gmatch "[^, ]+" do
+      local other = by_key[key_of(name)]
+      if other and not other.fields.See then from[other] = join(from[other], entry.name, ", ") end
+    end
+  end
+  for entry, names in pairs(from) do entry.fields.See = names end
+end
+
 local loaded -- { list =, by_key =, by_place = }, once it was asked for
 
 local function load()
@@ -235,6 +247,7 @@ local function load()
     if entry.line then loaded.by_place[entry.file .. ":" .. entry.line] = entry end
   end
   for _, entry in ipairs(list) do inherit(entry, loaded.by_key) end
+  see_back(list, loaded.by_key)
   return loaded
 end
 

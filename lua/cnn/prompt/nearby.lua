@@ -1,6 +1,7 @@
 -- nearby.lua - what may have been meant by a name that there is no help on.
 --
 --   nearby.line(topic, environment, entries)    "no help on 'Conv2'; did you mean nn.Conv2d?"
+--   nearby.options(word, entries)               "lr is an option of cnn.optim.SGD, ...", or nil
 --
 -- entries: all of them, the likelier first. Surprising: "pool" is nearer to every ...Pool2d than to
 -- "poll": names that have the word in them come before those that are a slip of the finger away.
@@ -118,6 +119,17 @@ local function mentioning(word, entries)
   return #found > 0 and "it is spoken of in " .. table.concat(found, ", ") or nil
 end
 
+-- "stride is an option of nn.Conv2d, ...", or nil.
+function nearby.options(word, entries)
+  local found = {}
+  for _, entry in ipairs(entries) do
+    for _, option in ipairs(entry.options) do
+      if option.name == word then found[#found + 1] = entry.name end
+    end
+  end
+  return #found > 0 and ("%s is an option of %s"):format(word, text.some(found, MOST)) or nil
+end
+
 function nearby.line(topic, environment, entries)
   local found, parent, name = {}, parent_of(topic, environment)
   if parent ~= nil then
@@ -127,7 +139,8 @@ function nearby.line(topic, environment, entries)
   end
   local layers = members.is_module(parent) and layers_of(parent)
   if #found == 0 and not layers then found = by_word(last_word(topic), entries) end
-  local hint = #found > 0 and ("did you mean %s?"):format(table.concat(found, ", "))
+  local hint = nearby.options(topic, entries)
+    or #found > 0 and ("did you mean %s?"):format(table.concat(found, ", "))
     or layers or mentioning(last_word(topic), entries)
     or "nn, cnn, tensor, module, optim, data and image list what there is"
   return ("no help on '%s'; %s"):format(topic, hint)

@@ -29,7 +29,7 @@ family("shapes that do not broadcast, both are named; tensors on two devices", {
   mse = "cnn.tensor({ 1, 3 }):mse(cnn.tensor { 1, 1 }):item() --> 2",
 })
 
-family("what is no tensor, as in x.relu() with a dot for the colon", {
+family("no tensor before the colon, or a dot in the colon's place", {
   neg = "cnn.arange(3):neg() --> f32[3] cpu -1 -2 -3",
   exp = "cnn.tensor({ 0, 1 }):exp() --> f32[2] cpu 1 2.718",
   log = "cnn.tensor({ 1, 10 }):log() --> f32[2] cpu 0 2.303",
@@ -56,22 +56,28 @@ family("lo above hi", {
   clamp = "cnn.tensor({ -1, 2, 7 }):clamp(0, 5) --> f32[3] cpu 0 2 5",
 })
 
-family("an axis that x has not; an axis given twice; no element to choose from (max, min)", {
+family("an axis that x has not; an axis given twice", {
   sum = "cnn.ones(2, 3):sum(2) --> f32[2x1] cpu 3 3",
   mean = "x:mean { 1, 3, 4 } :shape() --> 1x1x1x1",
   var = "cnn.tensor({ 1, 3 }):var():item() --> 1",
-  max = "cnn.tensor({ { 1, 5 }, { 7, 2 } }):max(2) --> f32[2x1] cpu 5 7",
-  min = "cnn.tensor({ 4, 2, 8 }):min():item() --> 2",
   norm = "cnn.tensor({ 3, 4 }):norm():item() --> 5",
 })
 
-family("an axis that x has not; an axis without elements", {
+family("an axis that x has not, or given twice; no element to choose from", {
+  max = "cnn.tensor({ { 1, 5 }, { 7, 2 } }):max(2) --> f32[2x1] cpu 5 7",
+  min = "cnn.tensor({ 4, 2, 8 }):min():item() --> 2",
+})
+
+family("no axis, or one that x has not; no element to choose from", {
   argmax = "cnn.tensor({ { 1, 5 }, { 7, 2 } }):argmax(2) --> i32[2x1] cpu 2 1",
+})
+
+family("no axis, or one that x has not", {
   softmax = "cnn.tensor({ { 0, 0 } }):softmax(2) --> f32[1x2] cpu 0.5 0.5",
   log_softmax = "cnn.tensor({ { 0, 0 } }):log_softmax(2) --> f32[1x2] cpu -0.6931 -0.6931",
 })
 
-family("a label that is no whole number from 1 to C; as many labels as x has rows are wanted", {
+family("a label that is no whole number from 1 to C; another number of labels than rows", {
   cross_entropy = "cnn.zeros(2, 10):cross_entropy(cnn.tensor { 1, 10 }) --> f32[] cpu: 2.303",
 })
 
@@ -101,8 +107,11 @@ family("an axis that x has not; start and length that leave 1 .. x:size(axis)", 
   narrow = "cnn.arange(5):narrow(1, 2, 3) --> f32[3] cpu 2 3 4",
 })
 
-family("an axis that x has not; an index that is not in 1 .. x:size(axis)", {
+family("an axis that x has not; an index of 0, or one beyond the axis", {
   select = "cnn.tensor({ { 1, 2 }, { 3, 4 } }):select(2, 1) --> f32[2] cpu 1 3",
+})
+
+family("an axis that x has not; an index that is not in 1 .. x:size(axis)", {
   index_select = "cnn.arange(5):index_select(1, cnn.tensor { 5, 1 }) --> f32[2] cpu 5 1",
 })
 
@@ -114,8 +123,11 @@ family("an axis whose size is not 1", {
   squeeze = "cnn.ones(1, 3, 1):squeeze(1):shape() --> 3x1",
 })
 
-family("another device than x's; sizes that differ in another axis too; an empty list", {
+family("sizes that differ in another axis too; tensors on two devices; an empty list", {
   cat = "cnn.cat({ cnn.ones(2, 3), cnn.zeros(2, 1) }, 2):shape() --> 2x4",
+})
+
+family("tensors of different shapes, or on two devices; an empty list", {
   stack = "cnn.stack { cnn.ones(3), cnn.zeros(3) } :shape() --> 2x3",
 })
 
@@ -134,22 +146,36 @@ family("a dtype or device that is not known; a device that is not there", {
 family("a source that does not stretch to x; a tensor that requires a gradient (do it inside "
   .. "cnn.no_grad)", {
   copy = "cnn.zeros(2):copy(cnn.arange(2)) --> f32[2] cpu 1 2",
+})
+
+family("a tensor that requires a gradient (do it inside cnn.no_grad)", {
   fill = "cnn.zeros(2):fill(7) --> f32[2] cpu 7 7",
 })
 
-family("a picture that is too small for the window; padding above half the kernel (pooling); "
-  .. "channels that do not fit w and groups (conv2d)", {
+family("channels that do not fit w and groups; a picture that is too small for the window", {
   conv2d = "x:conv2d(cnn.ones(8, 1, 3, 3), nil, 1, 1, 1, 1, 1, 1, 1):size(2) --> 8",
+})
+
+family("a picture that is too small for the window; padding above half the kernel", {
   max_pool2d = "cnn.ones(1, 1, 6, 6):max_pool2d(2, 2, 2, 2, 0, 0):shape() --> 1x1x3x3",
   avg_pool2d = "cnn.ones(1, 1, 6, 6):avg_pool2d(3, 3, 3, 3, 0, 0):shape() --> 1x1x2x2",
+})
+
+family("x without 4 axes; an output without a pixel", {
   adaptive_avg_pool2d = "cnn.ones(1, 2, 7, 5):adaptive_avg_pool2d(1, 1):shape() --> 1x2x1x1",
 })
 
-family("x with other axes; gamma, beta, mean or var of other shapes; in training one value a "
+family("x with other axes; gamma, beta, mean or var of other sizes than C; in training one value a "
   .. "channel", {
   batch_norm = "cnn.tensor({ { 1 }, { 3 } }):batch_norm(nil, nil, nil, nil, 1, 0.1, 0)"
     .. " --> f32[2x1] cpu -1 1",
+})
+
+family("more axes than x has; gamma or beta of another shape than the last axes", {
   layer_norm = "cnn.tensor({ { 1, 3 } }):layer_norm(1, nil, nil, 0) --> f32[1x2] cpu -1 1",
+})
+
+family("groups that do not divide C; gamma or beta of another size than C", {
   group_norm = "cnn.ones(2, 4, 3, 3):group_norm(2, nil, nil, 1e-5):shape() --> 2x4x3x3",
 })
 

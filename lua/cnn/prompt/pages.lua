@@ -138,7 +138,7 @@ end
 -- In one line: what is too long ends at a comma or the like, or else anywhere.
 local function cut(text, width)
   if #text <= width then return text end
-  local part = text:sub(1, width):match "^([^{]*%S)[,;:] "
+  local part = text:sub(1, width):match "^([^{(]*%S)[,;:] "
   if part and #part > width / 4 then return part end
   return (text:sub(1, width - 4):gsub("%s+%S*$", "")) .. " ..."
 end
