@@ -48,7 +48,7 @@ static int out_place(out_file *o, const char *file, mode_t *mode) {
 
 int out_open(out_file *o, const char *file) {
     *o = (out_file){.name = file};
-    if (!file) return fail("expected a file's name, got none");
+    if (!file || !*file) return fail("expected a file's name, got none");
     mode_t mode;
     int fd = -1;
     if (out_place(o, file, &mode) == 0)
@@ -93,7 +93,7 @@ int cnn_file_write(const char *file, const char *text, int64_t length) {
 
 FILE *in_open(const char *file) {
     struct stat s;
-    if (!file) return fail_null("expected a file's name, got none");
+    if (!file || !*file) return fail_null("expected a file's name, got none");
     FILE *f = fopen(file, "rbe");
     if (f && fstat(fileno(f), &s) == 0 && S_ISDIR(s.st_mode)) {
         fclose(f);

@@ -95,7 +95,7 @@ static void *pack(const cnn_tensor *x, png_alloc_size_t *bytes) {
             elements_copy((char *)pixels + (row % h) * w * c + row / h, c, r.row, r.step, r.length,
                           1);
         done = png_image_write_to_memory(&image, packed, bytes, 0, pixels, 0, NULL);
-        if (!done) fail("png: cannot pack the picture: %s", image.message);
+        if (!done) fail("png: cannot pack %s: %s", shape_text(x), image.message);
     }
     png_image_free(&image);
     free(pixels);

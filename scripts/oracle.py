@@ -52,6 +52,11 @@ A bias in front of a batch norm has gradient 0: grad_norm is then rounding noise
 relative to the largest grad_norm of the net as well.
 
 BLOCKS, spec/golden/blocks.json: [{block, args, input, output}], the text's demonstrations.
+
+PICTURES, spec/golden/pictures.json: where a net of two residual blocks, an average and a linear
+layer looks on the first two test images, in prediction mode. seed, parameters as above; gradcam
+[{layer, class, maps [2][h][w]}], the maps before they are resized; occlusion {class, size, stride,
+value, values [2][rows][columns]}, the class's probability with the square at each place.
 """
 
 import json
@@ -254,6 +259,53 @@ def golden_blocks():
     return cases
 
 
+# -------------------------------------------------------------------------------------- pictures
+
+def gradcam(net, layer, x, label):
+    seen = []
+
+    def hook(module, _, output):
+        output.retain_grad()
+        seen.append(output)
+
+    handle = net.get_submodule(layer).register_forward_hook(hook)
+    net(x)[:, label - 1].sum().backward()
+    handle.remove()
+    weights = seen[0].grad.mean((2, 3), keepdim=True)
+    return (seen[0] * weights).sum(1).relu()
+
+
+def occlusion(net, x, label, size, stride, value):
+    rows = []
+    for top in range(0, x.shape[2] - size + 1, stride):
+        row = []
+        for left in range(0, x.shape[3] - size + 1, stride):
+            covered = x.clone()
+            covered[:, :, top:top + size, left:left + size] = value
+            row.append(net(covered).softmax(1)[:, label - 1])
+        rows.append(torch.stack(row, 1))
+    return torch.stack(rows, 1)
+
+
+def golden_pictures():
+    net = nn.Sequential(
+        torch_nets.Residual(1, 6, use_1x1conv=True, strides=2), torch_nets.Residual(6, 8, True, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    specs = parameter_specs(net)
+    generate_weights(net, specs)
+    net.to(torch.float64).eval()
+    images, _ = torch_nets.fashion_mnist("t10k", 2)
+    x = torch_nets.resized(images, 28, torch.float64)
+    # A child is counted from 1 there, from 0 here.
+    cases = [{"layer": ours, "class": label, "maps": gradcam(net, theirs, x, label).tolist()}
+             for ours, theirs, label in (("1", "0", 2), ("1.bn1", "0.bn1", 7), ("2", "1", 2))]
+    how = {"class": 2, "size": 8, "stride": 5, "value": 0.5}
+    with torch.no_grad():
+        values = occlusion(net, x, how["class"], how["size"], how["stride"], how["value"])
+    return {"seed": SEED, "parameters": specs, "gradcam": cases,
+            "occlusion": {**how, "values": values.tolist()}}
+
+
 # ------------------------------------------------------------------------------------- the goldens
 
 def golden_net(name):
@@ -332,9 +384,11 @@ def main(names):
             count = sum(p.numel() for p in torch_nets.NETS[name].build().parameters())
             print(f"{name}: {count} parameters, {count_macs(name)} MACs")
         return
-    for name in names or [*torch_nets.NETS, "blocks", "ops"]:
+    for name in names or [*torch_nets.NETS, "blocks", "pictures", "ops"]:
         if name == "blocks":
             write(name, golden_blocks())
+        elif name == "pictures":
+            write(name, golden_pictures())
         elif name == "ops":
             write(name, oracle_ops.cases(uniform))
         elif name in torch_nets.NETS:

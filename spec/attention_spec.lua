@@ -1,13 +1,16 @@
 -- Where a net looks: Grad-CAM, occlusion, and what each channel of a layer responds to most.
--- Numbers are compared with plain Lua and with differences, pixels with those of the PNG file.
+-- Numbers are compared with plain Lua, with differences and with PyTorch, pixels with those of the
+-- PNG file.
 
 local cnn = require "cnn"
 local colors = require "cnn.pictures.colors"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
+local golden = require "spec.support.golden"
 local made_up = require "spec.support.made_up"
 local pixels = require "spec.support.pixels"
 local program = require "spec.support.program"
+local scripts = require "spec.support.scripts"
 
 local nn, expect, near = cnn.nn, errors.expect, made_up.near
 local HEIGHT, WIDTH, names = made_up.HEIGHT, made_up.WIDTH, made_up.names
@@ -150,6 +153,18 @@ describe("net:gradcam", function()
     assert.truthy(tostring(g):find "1 value of the maps is not finite")
   end)
 
+  it("can be made in a step and drawn after it", function()
+    local net, x = cam_net(1), cnn.rand(2, 1, HEIGHT, WIDTH)
+    local g, o
+    cnn.step(function()
+      g, o = net:gradcam(x * 1), net:occlusion(x * 1)
+      return x + 1
+    end)
+    assert.same(list(net:gradcam(x)[2].raw), list(g[2].raw))
+    g:pixels()
+    assert.same(list(net:occlusion(x):pixels()), list(o:pixels()))
+  end)
+
   it("refuses a layer or a class that cannot be", function()
     local net, x = cam_net(1), cnn.rand(1, 1, HEIGHT, WIDTH)
     local function refuses(pattern, options)
@@ -257,10 +272,60 @@ describe("net:occlusion", function()
       local o = net:occlusion((made_up.all(data.test)), { class = 7 })
       return o
     end)
+    local One = nn.module "One" -- takes a batch for a picture
+    function One:forward(x) -- luacheck: ignore 212
+      return x:narrow(1, 1, 1):flatten(2)
+    end
+    expect("scores an image from the net, got .*1x30.* for 20 images", function()
+      local o = One():occlusion(cnn.rand(1, HEIGHT, WIDTH))
+      return o
+    end)
     expect("value: expected a finite number", function()
       local o = net:occlusion((made_up.all(data.test)), { value = 1 / 0 })
       return o
     end)
+  end)
+end)
+
+-- --------------------------------------------------------------------------------- beside PyTorch
+
+describe("PyTorch", function()
+  local g = golden.read "pictures"
+  local Residual = scripts.recipe("resnet").Residual
+  local net = golden.prepare(nn.Sequential(
+    Residual(1, 6, { use_1x1conv = true, strides = 2 }),
+    Residual(6, 8, { use_1x1conv = true, strides = 2 }),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)), g)
+  local x = cnn.data.fashion_mnist_test({ batch = 2 }).test:take(1, 2)
+
+  local function flat(rows)
+    local all = {}
+    for _, row in ipairs(rows) do for _, v in ipairs(row) do all[#all + 1] = v end end
+    return all
+  end
+
+  for _, case in ipairs(g.gradcam) do
+    it("has the same Grad-CAM at " .. case.layer, function()
+      local found = net:gradcam(x, { layer = case.layer, class = case.class })
+      for i, rows in ipairs(case.maps) do
+        local expected, got = flat(rows), list(found[i].raw)
+        assert.equal(#expected, #got)
+        local most = math.max(unpack(expected))
+        for k, v in ipairs(expected) do near(v, got[k], 1e-5 * most) end
+      end
+    end)
+  end
+
+  it("has the same probabilities of covered pictures", function()
+    local o = g.occlusion
+    local found = net:occlusion(x, {
+      class = o.class, size = o.size, stride = o.stride, value = o.value,
+    })
+    for i, rows in ipairs(o.values) do
+      local expected, got = flat(rows), flat(found[i].values)
+      assert.equal(#expected, #got)
+      for k, v in ipairs(expected) do near(v, got[k], 1e-7) end
+    end
   end)
 end)
 

@@ -5,6 +5,7 @@
 local cnn = require "cnn"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
+local guard = require "cnn.guard"
 local made_up = require "spec.support.made_up"
 local pixels = require "spec.support.pixels"
 local program = require "spec.support.program"
@@ -87,7 +88,7 @@ describe("looking at a net", function()
       assert.same(before, state_of(net))
       bad.strikes = true
       ok, why = pcall(look, net, data)
-      C.cnn_interrupt(0)
+      guard.clear()
       assert.is_false(ok)
       assert.truthy(tostring(why):find "interrupted", why)
       assert.equal(2, calls)
@@ -209,6 +210,9 @@ describe("net:confusion", function()
     local list = Broken():mistakes(data.test, { batch = 10, limit = 20 })
     assert.equal(2, list.not_finite)
     assert.truthy(tostring(list):find "2 outputs are not finite")
+    list = Broken():mistakes(data.test, { limit = 2, batch = 2 })
+    local wrong = labels[1] == 1 and 1 or 2
+    assert.truthy(tostring(list):find(wrong .. " of 2 images wrong; 1 output is not"))
   end)
 
   it("has more columns than the data have classes when the net has", function()

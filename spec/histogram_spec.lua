@@ -74,7 +74,7 @@ describe("net:histogram", function()
     assert_row(row_at(all, "[1].bias"), values(net[1].bias), 7)
   end)
 
-  it("counts what each layer gives, and leaves views and containers out", function()
+  it("counts what each layer gives, and leaves containers out", function()
     local net, x = small_net(), cnn.randn(4, 2, 6, 6)
     net:eval()
     local h = net:histogram(x, { bins = 13 })
@@ -135,7 +135,15 @@ describe("net:histogram", function()
     assert.equal(1, #net:histogram { layers = "5" })
     assert.equal("[1].weight", net:histogram({ layers = "Conv2d" })[1].path)
     local h = net:histogram(cnn.randn(1, 2, 6, 6), { layers = "ReLU" })
-    assert.same({ "[3]", "activations" }, { h[1].path, h[1].of })
+    assert.same({ "[3]", "ReLU", "activations" }, { h[1].path, h[1].kind, h[1].of })
+    assert.truthy(tostring(h):find("  [3] ReLU ", 1, true))
+    assert.equal("[5].weight", net:histogram({ layers = 5 })[1].path)
+    expect("net:histogram: layers: no layer fits '7'; nearest", function()
+      net:histogram { layers = 7 }
+    end)
+    expect("net:histogram: layers: what: expected a string, got true", function()
+      net:histogram { layers = true }
+    end)
     expect("net:histogram: layers: no layer fits 'Conv3d'; nearest: %[1%]",
       function() net:histogram { layers = "Conv3d" } end)
     expect("there are no weights in these layers; net:histogram%(x%) shows",
@@ -144,13 +152,15 @@ describe("net:histogram", function()
 
   it("refuses what it cannot take", function()
     local net = small_net()
-    expect("x: expected a tensor N x C x H x W with values, got 5",
+    expect("x: expected a tensor N x C x H x W or C x H x W with values, got 5",
       function() net:histogram(5) end)
     expect("x: expected a tensor.*meta",
       function() net:histogram(cnn.zeros({ 1, 2, 6, 6 }, { device = "meta" })) end)
     expect("unknown option 'layer'.*did you mean 'layers'",
       function() net:histogram { layer = "1" } end)
     expect("bins: expected a whole number >= 1, got 0", function() net:histogram { bins = 0 } end)
+    expect("bins: expected 1 to 1000, got 1001", function() net:histogram { bins = 1001 } end)
+    expect("with values, got .*0x2x6x6", function() net:histogram(cnn.zeros(0, 2, 6, 6)) end)
     expect("net%[1%] Conv2d.*expected 2 channels, got 3",
       function() net:histogram(cnn.randn(1, 3, 6, 6)) end)
   end)

@@ -49,7 +49,12 @@ describe("a PNG file", function()
   it("is refused when it cannot be one", function()
     expect("/nowhere.png", cnn.image.read, "/nowhere.png")
     expect("/no/where.png", cnn.image.write, "/no/where.png", cnn.ones(1, 2, 2))
-    expect("expected a tensor", cnn.image.write, file "x.png", 7)
+    expect("expected a tensor of u8, .* got 7", cnn.image.write, file "x.png", 7)
+    expect("got the tensor i32", cnn.image.write, file "x.png",
+      cnn.tensor({ 9 }, { dtype = "i32" }))
+    expect("expected a file's name, got none", cnn.image.write, "", cnn.ones(1, 2, 2))
+    expect("cannot pack 1x1x2000000", cnn.image.write, file "x.png",
+      cnn.zeros({ 1, 1, 2000000 }, { dtype = "u8" }))
     expect("2x2x2", cnn.image.write, file "x.png", cnn.ones(2, 2, 2))
     expect("unknown option", cnn.image.read, file "x.png", { chanels = 1 })
     assert.is_false(program.exists(file "x.png"))

@@ -287,8 +287,9 @@ describe("looking at a net", function()
     expect("'imag'.*did you mean 'image'", function() net:maps(x, 1, { imag = 2 }) end)
     expect("x: expected a tensor", function() net:maps({ 1, 1, 6, 6 }, 1) end)
     expect("with values", function() net:maps(x:to "meta", 1) end)
+    expect("with values, got .*0x1x6x6", function() net:maps(cnn.zeros(0, 1, 6, 6), 1) end)
     expect("cannot write", function() net:maps(x, 1):png "/no/where.png" end)
-    expect("expected a name, got nothing", function() net:maps(x, 1):png "" end)
+    expect("expected a file's name, got none", function() net:maps(x, 1):png "" end)
     expect("expected a string", function() net:maps(x, 1):png(7) end)
     local Unused = nn.module "Unused"
     function Unused:init() self.a, self.b = nn.Conv2d(1, 1, 1), nn.ReLU() end
@@ -361,7 +362,8 @@ describe("cnnlua maps", function()
       program.refuses(words .. row[1], row[2], row[3])
     end
     program.refuses("maps models/bn_lenet.lua --weights /no.safetensors" .. to, 1, "no.safetensors")
-    program.refuses("maps models/bn_lenet.lua" .. to, 2, "%-%-weights")
+    program.refuses("maps models/bn_lenet.lua" .. to, 2,
+      "missing option '%-%-weights': what training wrote, such as")
     assert.is_false(program.exists(out))
   end)
 end)

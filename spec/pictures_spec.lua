@@ -1,6 +1,7 @@
 -- Pictures: their PNG files are decoded and compared with the tensors, pixel for pixel.
 
 local cnn = require "cnn"
+local canvas = require "cnn.pictures.canvas"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
 local pixels = require "spec.support.pixels"
@@ -103,6 +104,9 @@ describe("net:filters", function()
     expect("net Sequential has no weights of its own", function() net:filters() end)
     expect("net%[3%]%[1%] .*no weights yet", function() net:filters "3.1" end)
     expect("no layer 'conv1'", function() net:filters "conv1" end)
+    expect("no layer '5' in the net %(it has no layers inside%)", function()
+      nn.Conv2d(1, 2, 3):filters(5)
+    end)
     expect("input: expected 1 to 1, got 2", function() net:filters(1, { input = 2 }) end)
   end)
 end)
@@ -168,25 +172,25 @@ describe("a picture", function()
 
   local picture = require "cnn.pictures.picture"
 
-  it("is drawn when it is first asked for, once", function()
-    local count = 0
-    local p = picture.new(function()
-      count = count + 1
-      return cnn.zeros(1, 2, 3, { dtype = "u8" })
-    end)
-    assert.equal(0, count)
+  it("says how large it is, and what is to note", function()
+    local p = picture.new(cnn.zeros(1, 2, 3, { dtype = "u8" }), { text = "t", notes = { "n" } })
     assert.same({ 2, 3 }, { p:size() })
-    assert.equal("picture 3x2 (:show(), :png(file))", tostring(p))
+    assert.equal("t: picture 3x2 (:show(), :png(file))\nn", tostring(p))
     assert.equal("1x2x3", tostring(p:pixels():shape()))
-    assert.equal(1, count)
   end)
 
-  it("lends its methods to other classes", function()
-    local Result = picture.extend {}
+  it("lends its methods to other classes, which draw when they are first asked", function()
+    local Result, count = picture.extend {}, 0
     Result.__index = Result
-    function Result:draw() return cnn.full({ 3, 1, 2 }, self[1]):to "u8" end
+    function Result:draw()
+      count = count + 1
+      return cnn.full({ 3, 1, 2 }, self[1]):to "u8"
+    end
     local r = setmetatable({ 9 }, Result)
+    assert.equal(0, count)
+    assert.same({ 1, 2 }, { r:size() })
     assert.equal(0x090909, pixels.of(r):at(1, 0))
+    assert.equal(1, count)
     assert.same({ 9 }, r)
   end)
 
@@ -200,8 +204,18 @@ describe("a picture", function()
     assert.is_true(engine.C.cnn_png_pack(cnn.ones(2, 2)) == nil)
   end)
 
+  it("has one channel where all is gray", function()
+    local c = canvas.new(3, 2, { background = { 7, 7, 7 } })
+    c:fill(1, 0, 1, 1, { 200, 200, 200 })
+    assert.same({ 7, 200, 7, 7, 7, 7 }, values(c:pixels()))
+    c:fill(2, 1, 1, 1, { 0, 0, 1 })
+    assert.same({ 7, 200, 7, 7, 7, 0, 7, 200, 7, 7, 7, 0, 7, 200, 7, 7, 7, 1 },
+      values(c:finish()))
+    local grid = cnn.image.grid(cnn.rand(2, 1, 4, 4), { labels = { "a", "b" } })
+    assert.equal(1, grid:pixels():size(1))
+  end)
+
   it("stays within its canvas", function()
-    local canvas = require "cnn.pictures.canvas"
     local c = canvas.new(4, 3, { background = { 10, 20, 30 } })
     local red = cnn.tensor({ 255, 0, 0 }, { 3, 1, 1 }):to "u8"
     c:blit(red, -1, -1, 2)
@@ -216,6 +230,6 @@ describe("a picture", function()
     for y = 0, 2 do
       for x = 0, 3 do assert.equal(expected[y + 1][x + 1], p:at(x, y)) end
     end
-    expect("40000x2 pixels cannot be drawn", function() canvas.new(40000, 2) end)
+    expect("40000x2 pixels is too large .*: draw fewer tiles", function() canvas.new(40000, 2) end)
   end)
 end)

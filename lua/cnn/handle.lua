@@ -47,6 +47,12 @@ function handle.give_back(...)
   for i = 1, select("#", ...) do release(gc((select(i, ...)), nil)) end
 end
 
+-- x outlives the step that made it, as what a module holds does.
+function handle.keep(x)
+  if C.cnn_keep(x) ~= 0 then handle.fail() end
+  return x
+end
+
 function handle.is_tensor(x)
   return istype(tensor_type, x)
 end

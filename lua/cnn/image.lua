@@ -39,8 +39,9 @@ end
 -- See: cnn.image.read, cnn.image.grid, picture:png
 function image.write(file, picture)
   argument.string("cnn.image.write", "file", file)
-  if not handle.is_tensor(picture) then
-    err.raise("cnn.image.write: expected a tensor, got " .. err.got(picture))
+  if not handle.is_tensor(picture) or picture.dtype == "i32" then
+    err.raise("cnn.image.write: expected a tensor of u8, 0 to 255, or f32, 0 to 1, got "
+      .. err.got(picture))
   end
   if picture.dtype ~= "u8" then picture = (picture:clamp(0, 1) * 255 + 0.5):to "u8" end
   if picture:dim() == 2 then picture = picture:unsqueeze(1) end

@@ -26,9 +26,7 @@ local Optimizer = {}
 
 -- A buffer of zeros with the layout of p: no op, so a step that fails leaves it whole.
 local function zeros_like(p)
-  local x = handle.wrap(C.cnn_full_like(p, 0))
-  if C.cnn_keep(x) ~= 0 then fail() end
-  return x
+  return handle.keep(handle.wrap(C.cnn_full_like(p, 0)))
 end
 
 --- opt:zero_grad()

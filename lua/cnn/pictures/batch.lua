@@ -7,10 +7,12 @@
 local argument = require "cnn.argument"
 local autograd = require "cnn.autograd"
 local err = require "cnn.error"
+local grid = require "cnn.pictures.grid"
 local handle = require "cnn.handle"
 local images = require "cnn.pictures.images"
 local pass = require "cnn.pictures.pass"
 local picture = require "cnn.pictures.picture"
+local text = require "cnn.text"
 local tiles = require "cnn.pictures.tiles"
 
 local batch = {}
@@ -87,13 +89,13 @@ local function draw(x, labels, predictions, options)
     table.insert(notes, 1, ("%d of %d outputs are not finite"):format(bad, #list))
   end
   for _, note in ipairs(left_out) do notes[#notes + 1] = note end
-  local pixels, places = images.grid(list, {
+  local pixels, places = grid.draw(list, {
     labels = #texts > 0 and texts or nil, label_colors = label_colors, marks = marks, gap = 8,
     title = count_right(labels, predictions), columns = options.columns,
     scale = images.scale(x:size(3), x:size(4), #list),
   })
   return picture.new(pixels, {
-    notes = notes, text = ("%d images"):format(#list), places = places,
+    notes = notes, text = text.counted(#list, "image"), places = places,
   })
 end
 

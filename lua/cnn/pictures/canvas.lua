@@ -1,11 +1,11 @@
--- canvas.lua - a sheet of pixels to put pictures, text, bars and lines on, by cairo.
+-- canvas.lua - a sheet of pixels to put pictures, text, bars and frames on, by cairo.
 --
 --   local c = canvas.new(width, height, { background = { 255, 255, 255 } })
 --   c:blit(pixels, left, top, scale)       pixels: u8 1 or 3 x H x W; a pixel becomes scale x scale
 --   c:text(left, top, "conv1", { size = 12, color =, align = "left", bold = false })
 --   c:fill(left, top, width, height, color)      c:frame(...), a border of 1 pixel inside of it
---   c:line(x1, y1, x2, y2, color, width)
---   c:pixels()   u8 3 x H x W              c:finish()   the same, and the canvas is given back
+--   c:pixels()   u8 3 x H x W, or 1 x H x W where all is gray
+--   c:finish()   the same, and the canvas is given back
 --
 -- Pixels count from 0, colours are { r, g, b } of 0 to 255; what lies outside is cut off. With
 -- align "center" or "right", `left` is the text's middle or its right end.
@@ -14,6 +14,7 @@
 -- memory canvases hold, and handle.lua collects those that nobody gave back.
 
 local ffi = require "ffi"
+local bit = require "bit"
 local C = require "cnn.ffi".C
 local err = require "cnn.error"
 local handle = require "cnn.handle"
@@ -27,12 +28,9 @@ void cairo_destroy(void *cr);
 int cairo_status(void *cr);
 const char *cairo_status_to_string(int status);
 void cairo_set_source_rgb(void *cr, double r, double g, double b);
-void cairo_set_line_width(void *cr, double width);
 void cairo_rectangle(void *cr, double x, double y, double width, double height);
 void cairo_move_to(void *cr, double x, double y);
-void cairo_line_to(void *cr, double x, double y);
 void cairo_fill(void *cr);
-void cairo_stroke(void *cr);
 void cairo_surface_flush(void *surface);
 void cairo_surface_mark_dirty(void *surface);
 void cairo_select_font_face(void *cr, const char *family, int slant, int weight);
@@ -42,6 +40,7 @@ void cairo_text_extents(void *cr, const char *utf8, double *extents);
 void cairo_show_text(void *cr, const char *utf8);
 ]]
 
+local band, rshift = bit.band, bit.rshift
 local RGB24 = 1          -- a 32-bit word a pixel, 0x00RRGGBB
 local MOST_SIDE = 32767  -- in cairo
 local MOST_PIXELS = 2 ^ 28
@@ -70,8 +69,7 @@ end
 -- A new u8 tensor that outlives a recorded step, and the address of its bytes.
 local function bytes(...)
   local n = select("#", ...)
-  local x = handle.wrap(C.cnn_empty(ffi.new("int64_t[?]", n, ...), n, "u8", "cpu"))
-  if C.cnn_keep(x) ~= 0 then handle.fail() end
+  local x = handle.keep(handle.wrap(C.cnn_empty(ffi.new("int64_t[?]", n, ...), n, "u8", "cpu")))
   local data = C.cnn_data(x)
   if data == nil then handle.fail() end
   return x, data
@@ -80,8 +78,8 @@ end
 function canvas.new(width, height, options)
   local fits = width >= 1 and height >= 1 and width <= MOST_SIDE and height <= MOST_SIDE
   if not fits or width * height > MOST_PIXELS then
-    err.raise(("a picture of %.0fx%.0f pixels cannot be drawn, at most %d a side and %d in all")
-      :format(width, height, MOST_SIDE, MOST_PIXELS))
+    err.raise(("a picture of %.0fx%.0f pixels is too large (at most %d a side, %d in all): draw "
+      .. "fewer tiles, or in other columns"):format(width, height, MOST_SIDE, MOST_PIXELS))
   end
   local lib = cairo()
   local words, data = bytes(height, width, 4)
@@ -150,20 +148,33 @@ function Canvas:blit(pixels, left, top, scale)
   handle.give_back(source)
 end
 
-local function unpack_words(words, plane, data)
+-- Cairo leaves anything in the highest byte.
+local function is_gray(words, count)
+  for i = 0, count - 1 do
+    local word = words[i]
+    if band(word, 0xffffff) ~= band(word, 255) * 0x010101 then return false end
+  end
+  return true
+end
+
+local function unpack_words(words, plane, channels, data)
   for i = 0, plane - 1 do
     local word = words[i]
-    data[i] = bit.band(bit.rshift(word, 16), 255)
-    data[plane + i] = bit.band(bit.rshift(word, 8), 255)
-    data[2 * plane + i] = bit.band(word, 255) -- cairo leaves anything in the highest byte
+    data[i] = band(rshift(word, 8 * (channels - 1)), 255)
+    if channels == 3 then
+      data[plane + i], data[2 * plane + i] = band(rshift(word, 8), 255), band(word, 255)
+    end
   end
 end
 
+-- Gray ones are a third of the work for whoever packs or sends them.
 function Canvas:pixels()
   check(self)
   cairo().cairo_surface_flush(self.surface)
-  local x, data = bytes(3, self.height, self.width)
-  unpack_words(self.data, self.width * self.height, ffi.cast("uint8_t *", data))
+  local plane = self.width * self.height
+  local channels = is_gray(self.data, plane) and 1 or 3
+  local x, data = bytes(channels, self.height, self.width)
+  unpack_words(self.data, plane, channels, ffi.cast("uint8_t *", data))
   return x
 end
 
@@ -190,16 +201,6 @@ function Canvas:frame(left, top, width, height, color)
   self:fill(left, top + height - 1, width, 1, color)
   self:fill(left, top, 1, height, color)
   self:fill(left + width - 1, top, 1, height, color)
-end
-
--- From the middle of one pixel to the middle of another, 1 wide unless it is said.
-function Canvas:line(x1, y1, x2, y2, color, width)
-  local lib = cairo()
-  set_color(self, color or BLACK)
-  lib.cairo_set_line_width(self.context, width or 1)
-  lib.cairo_move_to(self.context, x1 + 0.5, y1 + 0.5)
-  lib.cairo_line_to(self.context, x2 + 0.5, y2 + 0.5)
-  lib.cairo_stroke(self.context)
 end
 
 -- ----------------------------------------------------------------------------------------- text

@@ -13,6 +13,7 @@
 -- Surprising: a pixel that is not finite is magenta, so a gray picture with one has 3 channels.
 
 local ffi = require "ffi"
+local bit = require "bit"
 local C = require "cnn.ffi".C
 local err = require "cnn.error"
 local handle = require "cnn.handle"

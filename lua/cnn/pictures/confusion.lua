@@ -66,11 +66,11 @@ local MOST_CONFUSIONS = 12 -- in a list, where there are more classes
 local function share(v) return v == v and ("%.3f"):format(v) or "-" end
 
 local function heading(m)
-  local line = ("accuracy %.4f: %s of %s images"):format(m.accuracy, text.commas(m.right),
-    text.commas(m.images))
+  local line = ("accuracy %.4f: %s of %s"):format(m.accuracy, text.commas(m.right),
+    text.counted(m.images, "image"))
   if m.not_finite == 0 then return line end
-  return ("%s; %s outputs are not finite: wrong, and in no column"):format(line,
-    text.commas(m.not_finite))
+  return ("%s; %s not finite: wrong, and in no column"):format(line,
+    text.counted(m.not_finite, "output is", "outputs are"))
 end
 
 local function numbered(m, k)

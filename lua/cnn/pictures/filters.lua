@@ -124,7 +124,7 @@ local function draw(w, title, options)
   if w:dim() == 4 then return as_convolution(w, title, options) end
   if w:dim() == 2 then return as_matrix(w, title, options) end
   w = w:contiguous():view(-1)
-  return bars.draw(w, { title = ("%s: %d weights"):format(title, #w) })
+  return bars.draw(w, { title = ("%s: %s"):format(title, text.counted(#w, "weight")) })
 end
 
 --- net:filters(path, { input = nil, channels = nil, scale = "map", columns = nil, numbers = true,

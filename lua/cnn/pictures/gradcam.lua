@@ -130,26 +130,12 @@ local function compute(net, x, options)
   return rows, look.path_of(net, layer), pass.layer_title(net, layer)
 end
 
--- ----------------------------------------------------------------------------------- the drawing
+-- ------------------------------------------------------------------------------------ the method
 
-local function draw(x, rows, columns)
-  local list, notes = images.tiles(x)
-  local labels, bad = {}, 0
-  for i, row in ipairs(rows) do
-    local found
-    list[i], found = heat.over(list[i], row.map, { map = "plasma", most = heat.most(row.map) })
-    bad = bad + found
-    labels[i] = heat.label(row)
-    if found == 0 and heat.most(row.map) == 0 then
-      labels[i] = labels[i] .. "\nnothing speaks for it"
-    end
-  end
-  for _, note in ipairs(heat.notes(rows, bad)) do notes[#notes + 1] = note end
-  local pixels, places = images.grid(list, {
-    labels = labels, scale = images.scale(x:size(3), x:size(4), #list), columns = columns,
-    title = rows.title,
-  })
-  return pixels, places, notes
+-- How a row is drawn: its map, where that ends, and what to say.
+local function look_of(row)
+  local most, bad = heat.most(row.map)
+  return row.map, most, most == 0 and bad == 0 and "nothing speaks for it" or nil
 end
 
 --- net:gradcam(x, { layer = nil, class = nil, classes = nil, columns = nil })
@@ -169,15 +155,14 @@ end
 function gradcam.gradcam(net, x, options)
   options = argument.options(WHO, options, { "layer", "class", "classes", "columns" })
   argument.optional_whole(WHO, "columns", options.columns)
-  x = images.input(WHO, net, x)
+  x = pass.input(WHO, net, images.batch(WHO, x))
   local layer = options.layer ~= nil and look.get(net, options.layer, WHO) or nil
-  pass.build(net, x:shape())
-  local rows, path, name = pass.quietly(net, compute, net, x, {
+  local rows, path, name = pass.quietly(net, x, compute, net, x, {
     layer = layer, class = options.class, classes = options.classes,
   })
-  return heat.result(rows, { layer = path, title = "Grad-CAM at " .. name }, function(result)
-    return draw(x, result, options.columns)
-  end)
+  return heat.result(rows, { layer = path, title = "Grad-CAM at " .. name }, {
+    x = x, look = look_of, map = "plasma", columns = options.columns,
+  })
 end
 
 return gradcam

@@ -1,12 +1,14 @@
 -- grid.lua - many small pictures side by side.
 --
 --   grid.draw(tiles, { columns =, scale =, labels = {..}, gap =, title =, label_colors = {..},
---     rows = {..}, heads = {..} }) -> pixels, places
+--     rows = {..}, heads = {..}, marks = {..} }) -> pixels, places
 --
 -- tiles: u8 C x H x W with 1 or 3 channels, of any sizes; labels stand above them and may have
--- several lines. rows and heads name the rows at their left and the columns at their top. columns
--- and scale (how many pixels a side each pixel becomes) are chosen when they are left out. places
--- tells for each tile { left, top } of its first pixel, from 0; places.scale and places.columns.
+-- several lines. rows and heads name the rows at their left and the columns at their top. marks are
+-- frames around some tiles or, with left, top, width, height in their pixels, around a part of one:
+-- { [i] = { color =, thick = } }. columns and scale (how many pixels a side each pixel becomes) are
+-- chosen when they are left out. places tells for each tile { left, top } of its first pixel, from
+-- 0; places.scale and places.columns.
 --
 -- Surprising: the number of columns is one that fills all rows where there is such a one near the
 -- square root, so that channel numbers stand in even columns.
@@ -15,7 +17,7 @@ local canvas = require "cnn.pictures.canvas"
 
 local grid = {}
 
-local INK, FRAME = { 30, 30, 30 }, { 170, 170, 175 }
+local INK, FRAME = { 30, 30, 30 }, { 172, 172, 172 }
 local MARGIN, GAP, SPACE = 8, 6, 3 -- SPACE: between a tile and its label
 local LABEL, TITLE = 11, 14 -- font sizes
 local SIDE = 1200           -- pixels, what a grid's longer side aims at
@@ -125,6 +127,15 @@ local function draw_heads(c, p, options)
   end
 end
 
+-- Around the tile at left, top, or around a part of it.
+local function draw_mark(c, mark, left, top, scale, tile)
+  left, top = left + (mark.left or 0) * scale, top + (mark.top or 0) * scale
+  local width, height = (mark.width or tile:size(3)) * scale, (mark.height or tile:size(2)) * scale
+  for i = 1, mark.thick do
+    c:frame(left - i, top - i, width + 2 * i, height + 2 * i, mark.color)
+  end
+end
+
 local function draw_tile(c, p, i, tile, options)
   local left, top = cell(p, i)
   local label = options.labels and options.labels[i]
@@ -137,6 +148,8 @@ local function draw_tile(c, p, i, tile, options)
   left, top = left + math.floor((p.cell_width - p.width) / 2), top + p.label_height
   c:frame(left - 1, top - 1, tile:size(3) * p.scale + 2, tile:size(2) * p.scale + 2, FRAME)
   c:blit(tile, left, top, p.scale)
+  local mark = options.marks and options.marks[i]
+  if mark then draw_mark(c, mark, left, top, p.scale, tile) end
   return { left, top }
 end
 

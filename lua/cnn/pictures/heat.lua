@@ -4,9 +4,11 @@
 --                                              prediction_name }, one a picture; options: class,
 --                                              classes
 --   heat.over(tile, map, { map =, most = })    -> tile, how many values are not finite
---   heat.most(map)                             the largest finite value, at least 0
---   heat.result(rows, fields, draw)            a list that is a picture; draw(rows) -> pixels,
---                                              places, notes
+--   heat.most(map)                             the largest finite value, at least 0; how many
+--                                              are not finite
+--   heat.result(rows, fields, how)             a list that is a picture of the batch how.x
+--     how.look(row) -> map, most, a line for its label or nil; how.map: the colours; how.columns,
+--     how.title
 --
 -- tile: u8 1 or 3 x H x W; map: f32 H x W, from 0, where nothing is drawn over the picture, to
 -- `most`; under the colours "diverging" from -most.
@@ -17,9 +19,12 @@
 local argument = require "cnn.argument"
 local colors = require "cnn.pictures.colors"
 local err = require "cnn.error"
+local grid = require "cnn.pictures.grid"
+local handle = require "cnn.handle"
 local images = require "cnn.pictures.images"
 local pass = require "cnn.pictures.pass"
 local picture = require "cnn.pictures.picture"
+local tiles = require "cnn.pictures.tiles"
 
 local heat = {}
 
@@ -50,7 +55,7 @@ function heat.choose(who, scores, count, options)
   return rows
 end
 
-function heat.label(row)
+local function label_of(row)
   if row.probability ~= row.probability then return row.name .. ": not finite" end
   local said = row.prediction ~= row.class and ", predicted " .. row.prediction_name or ""
   return ("%s %.3f%s"):format(row.name, row.probability, said)
@@ -59,8 +64,8 @@ end
 -- ------------------------------------------------------------------------------------ colours
 
 function heat.most(map)
-  local lo, hi = colors.range(map)
-  return lo and math.max(0, hi) or 0
+  local lo, hi, bad = colors.range(map)
+  return lo and math.max(0, hi) or 0, bad
 end
 
 function heat.over(tile, map, options)
@@ -81,44 +86,58 @@ end
 local Result = picture.extend {}
 Result.__index = Result
 
--- result -> { draw =, notes = }; what refers to its own key from here would never be collected.
+-- result -> how it is drawn; what refers to its own key from here would never be collected.
 local made = setmetatable({}, { __mode = "k" })
 
+-- What is said of outputs and of maps that are not finite.
+local function bad_notes(rows, bad)
+  local outputs = 0
+  for _, row in ipairs(rows) do
+    if row.probability ~= row.probability then outputs = outputs + 1 end
+  end
+  local notes = tiles.bad_notes(bad, " of the maps")
+  if outputs > 0 then
+    table.insert(notes, 1, ("%d of %d outputs are not finite"):format(outputs, #rows))
+  end
+  return notes
+end
+
 function Result:draw()
-  local pixels, places, notes = made[self].draw(self)
-  self.places, made[self].notes = places, notes
+  local how = made[self]
+  local list, notes = images.tiles(how.x)
+  local labels, bad = {}, 0
+  for i, row in ipairs(self) do
+    local map, most, line = how.look(row)
+    local found
+    list[i], found = heat.over(list[i], map, { map = how.map, most = most })
+    labels[i], bad = label_of(row) .. (line and "\n" .. line or ""), bad + found
+  end
+  for _, note in ipairs(bad_notes(self, bad)) do notes[#notes + 1] = note end
+  local pixels, places = grid.draw(list, {
+    labels = labels, columns = how.columns, title = how.title or self.title,
+    scale = images.scale(how.x:size(3), how.x:size(4), #list),
+  })
+  self.places, how.notes = places, notes
   return pixels
 end
 
 function Result:__tostring()
   local height, width = self:size()
   local lines = { ("%s: picture %dx%d (:show(), :png(file))"):format(self.title, width, height) }
-  for i, row in ipairs(self) do lines[i + 1] = ("  %d: %s"):format(i, heat.label(row)) end
+  for i, row in ipairs(self) do lines[i + 1] = ("  %d: %s"):format(i, label_of(row)) end
   for _, note in ipairs(made[self].notes) do lines[#lines + 1] = note end
   return table.concat(lines, "\n")
 end
 
-function heat.result(rows, fields, draw)
+function heat.result(rows, fields, how)
   for name, value in pairs(fields) do rows[name] = value end
-  setmetatable(rows, Result)
-  made[rows] = { draw = draw }
-  return rows
-end
-
--- What is said of outputs and of maps that are not finite.
-function heat.notes(rows, bad)
-  local outputs, notes = 0, {}
+  handle.keep(how.x) -- the picture is drawn later, perhaps after the end of a step
   for _, row in ipairs(rows) do
-    if row.probability ~= row.probability then outputs = outputs + 1 end
+    handle.keep(row.map)
+    if row.raw then handle.keep(row.raw) end
   end
-  if outputs > 0 then
-    notes[1] = ("%d of %d outputs are not finite"):format(outputs, #rows)
-  end
-  if bad > 0 then
-    notes[#notes + 1] = ("%d %s of the maps %s not finite (magenta)"):format(bad,
-      bad == 1 and "value" or "values", bad == 1 and "is" or "are")
-  end
-  return notes
+  made[setmetatable(rows, Result)] = how
+  return rows
 end
 
 return heat

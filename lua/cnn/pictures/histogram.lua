@@ -1,8 +1,8 @@
 -- histogram.lua - net:histogram(x): how weights and activations are spread, layer by layer.
 --
 -- The result is a list of rows that is also a picture, a small histogram a row. Fields of a row:
--- path, of = "weights" or "activations", counts (bins.lua), lo, hi, count, mean, std, min, max,
--- zeros and non_finite (shares of all values).
+-- path, of = "weights" or "activations", kind (of the layer), counts (bins.lua), lo, hi, count,
+-- mean, std, min, max, zeros and non_finite (shares of all values).
 --
 -- Surprising: exact zeros would flatten the rest, where a relu makes many of them. So their bar is
 -- gray and may be cut off; how many they are is told below it.
@@ -23,7 +23,7 @@ local text = require "cnn.text"
 local histogram = {}
 
 local WHO = "net:histogram"
-local BINS = 40
+local BINS, MOST_BINS = 40, 1000
 local MOST_PANELS = 96 -- of weights, and of activations, in a picture
 
 local Histogram = {}
@@ -31,10 +31,10 @@ Histogram.__index = Histogram
 
 -- --------------------------------------------------------------------------------------- the rows
 
-local function add_row(rows, path, of, x, n)
+local function add_row(rows, path, node, of, x, n)
   local row = bins.of(x, n)
   if not row then return end
-  row.path, row.of = path, of
+  row.path, row.kind, row.of = path, node.kind, of
   rows[#rows + 1] = row
 end
 
@@ -58,7 +58,7 @@ local function weights_of(layers, options)
   for _, place in ipairs(layers) do
     for _, pair in ipairs(parameters_of(place.module, options.all)) do
       local path = place.path == "net" and pair[1] or place.path .. "." .. pair[1]
-      add_row(rows, path, "weights", pair[2], options.bins)
+      add_row(rows, path, place.module, "weights", pair[2], options.bins)
     end
   end
   return rows
@@ -77,22 +77,15 @@ local function recorder(rows, layers, n)
     if handed_on or not path or not handle.is_tensor(y) then return end
     times[node] = (times[node] or 0) + 1
     if times[node] > 1 then path = ("%s, call %d"):format(path, times[node]) end
-    add_row(rows, path, "activations", y, n)
+    add_row(rows, path, node, "activations", y, n)
   end
   return observer
 end
 
 local function activations_of(net, layers, x, options)
-  if not handle.is_tensor(x) or x:dim() == 0 or x.device == "meta" then
-    err.raise(("%s: x: expected a tensor N x C x H x W with values, got %s"):format(WHO,
-      err.got(x)))
-  end
-  x = x.dtype == "u8" and x:to "f32" / 255 or x -- as the data's loader does
-  if x:dim() == 3 then x = x:unsqueeze(1) end
   local rows = {}
-  pass.build(net, x:shape())
-  pass.quietly(net, calls.observe, recorder(rows, layers, options.bins), net,
-    x:detach():to(pass.device(net)))
+  x = pass.input(WHO, net, x)
+  pass.quietly(net, x, calls.observe, recorder(rows, layers, options.bins), net, x)
   return rows
 end
 
@@ -144,6 +137,11 @@ local function not_finite(row)
   return count > 0 and text.commas(count) or ""
 end
 
+-- What stands beside a histogram: "[1].weight", "[3] ReLU".
+local function name_of(row)
+  return row.of == "weights" and row.path or row.path .. " " .. row.kind
+end
+
 -- Lines of at most `columns`; ramp: nine characters, from nothing to the most.
 local function lines_of(self, columns, ramp)
   local lines = {
@@ -152,7 +150,7 @@ local function lines_of(self, columns, ramp)
   for i, row in ipairs(self) do
     if i > MOST_LINES then break end
     lines[#lines + 1] = {
-      (row.of == "weights" and "" or "  ") .. row.path, spark_of(row), bound(row.min),
+      (row.of == "weights" and "" or "  ") .. name_of(row), spark_of(row), bound(row.min),
       bound(row.max), number(row.mean), number(row.std), share(row.zeros), not_finite(row),
     }
   end
@@ -167,7 +165,7 @@ local function lines_of(self, columns, ramp)
 end
 
 function Histogram:__tostring()
-  local ending = ("%d histograms (:show(), :png(file))"):format(#self)
+  local ending = text.counted(#self, "histogram") .. " (:show(), :png(file))"
   return lines_of(self, nil, RAMP) .. "\n" .. ending
 end
 
@@ -224,7 +222,7 @@ local function draw_panel(c, left, top, row)
   local small = { size = SMALL, color = PALE }
   local _, name_height = c:text_size("x", { size = NAME })
   local _, line = c:text_size("x", small)
-  c:text(left, top, cut(row.path, { size = NAME }), { size = NAME, color = INK })
+  c:text(left, top, cut(name_of(row), { size = NAME }), { size = NAME, color = INK })
   draw_bars(c, left, top + name_height + 3, row)
   local y = top + name_height + 3 + BARS + 3
   c:text(left, y, bound(row.min), small)
@@ -285,7 +283,7 @@ picture.extend(Histogram)
 -- -------------------------------------------------------------------------------------- the method
 
 local function layers_of(net, what)
-  local list = look.find(net, what, { quiet = true })
+  local list = look.find(net, what, { quiet = true }, WHO .. ": layers")
   if #list == 0 then err.raise(("%s: layers: %s"):format(WHO, tostring(list))) end
   return list
 end
@@ -295,7 +293,7 @@ end
 -- also a picture of small histograms. Prints as a table. The net is left as it was.
 -- Shapes: x: N x C x H x W or C x H x W; without it, only weights
 -- Options: layers: those alone that net:find gives for this word; all: every parameter, not only
---   the largest of each layer; bins: how many parts of the range of the values
+--   the largest of each layer; bins: how many parts of the range of the values, at most 1000
 -- Errors: layers that fit nothing are told with the nearest; values that are not finite are counted
 -- Example: net:histogram(x):png "histograms.png"
 -- See: net:probe, net:maps, net:find
@@ -308,6 +306,9 @@ function histogram.histogram(net, x, options)
     all = argument.boolean(WHO, "all", options.all, false),
     bins = argument.optional_whole(WHO, "bins", options.bins) or BINS,
   }
+  if chosen.bins > MOST_BINS then
+    err.raise(("%s: bins: expected 1 to %d, got %d"):format(WHO, MOST_BINS, chosen.bins))
+  end
   local layers = layers_of(net, options.layers)
   local activations = x ~= nil and activations_of(net, layers, x, chosen) or {}
   local rows = weights_of(layers, chosen)

@@ -1,10 +1,7 @@
 -- images.lua - a batch of images as tiles for a grid, whatever their channels and their values are.
 --
 --   images.tiles(x) -> tiles, notes       x: N x C x H x W, u8 or f32
---   images.input(who, net, x)             x as a net takes it: N x C x H x W, f32, on its device
---   images.grid(list, options)            grid.draw with one more option, marks: frames around some
---                                         tiles or, with left, top, width, height in their pixels,
---                                         around a part: { [i] = { color =, thick = } }
+--   images.batch(who, x)                  x: N x C x H x W or C x H x W -> the former
 --   images.scale(height, width, count)    how large each pixel of so many images is drawn
 --   images.message(text)                  pixels that say something, where there is no picture
 --
@@ -12,21 +9,18 @@
 -- largest of the batch. One channel is gray, three are red, green and blue, of any other number the
 -- mean is drawn.
 --
--- Surprising: u8 images are divided by 255 on their way into a net, as data.lua's loader does.
+-- Surprising: one value beyond 0 and 1 changes what all the others look like; a note says so.
 
 local canvas = require "cnn.pictures.canvas"
 local colors = require "cnn.pictures.colors"
 local err = require "cnn.error"
-local grid = require "cnn.pictures.grid"
 local handle = require "cnn.handle"
-local pass = require "cnn.pictures.pass"
 local tiles = require "cnn.pictures.tiles"
 
 local images = {}
 
 images.INK = { 30, 30, 30 }
 
--- x: N x C x H x W or C x H x W -> the former, detached.
 function images.batch(who, x)
   local fits = handle.is_tensor(x) and (x:dim() == 3 or x:dim() == 4) and x.device ~= "meta"
   if not fits or x:numel() == 0 then
@@ -35,12 +29,6 @@ function images.batch(who, x)
   end
   x = x:detach()
   return x:dim() == 3 and x:unsqueeze(1) or x
-end
-
-function images.input(who, net, x)
-  x = images.batch(who, x)
-  if x.dtype == "u8" then x = x:to "f32" / 255 end
-  return x:to "f32":to(pass.device(net))
 end
 
 -- What black and white stand for, and a note where it is not what one expects.
@@ -77,35 +65,6 @@ end
 -- A tile with three channels.
 function images.color(tile)
   return tile:size(1) == 3 and tile or tile:expand(3, tile:size(2), tile:size(3)):contiguous()
-end
-
--- ------------------------------------------------------------------------------------ drawing
-
--- Around the tile at `place`, or around a part of it.
-local function draw_mark(c, mark, place, scale, tile)
-  local left, top = place[1] + (mark.left or 0) * scale, place[2] + (mark.top or 0) * scale
-  local width, height = (mark.width or tile:size(3)) * scale, (mark.height or tile:size(2)) * scale
-  for i = 1, mark.thick do
-    c:frame(left - i, top - i, width + 2 * i, height + 2 * i, mark.color)
-  end
-end
-
--- The grid once more, with frames around some of its tiles.
-local function mark_tiles(pixels, places, list, marks)
-  local c = canvas.new(pixels:size(3), pixels:size(2))
-  c:blit(pixels, 0, 0, 1)
-  for i, tile in ipairs(list) do
-    if marks[i] then draw_mark(c, marks[i], places[i], places.scale, tile) end
-  end
-  return c:finish()
-end
-
-function images.grid(list, options)
-  local pixels, places = grid.draw(list, options)
-  if options.marks and next(options.marks) then
-    pixels = mark_tiles(pixels, places, list, options.marks)
-  end
-  return pixels, places
 end
 
 function images.message(line)

@@ -36,17 +36,12 @@ local function default_layer(net)
 end
 
 local function one_picture(net, x, image)
-  if not handle.is_tensor(x) or x:dim() == 0 or x.device == "meta" then
-    err.raise(("%s: x: expected a tensor N x C x H x W or C x H x W with values, got %s")
-      :format(WHO, err.got(x)))
-  end
-  x = x.dtype == "u8" and x:to "f32" / 255 or x -- as the data's loader does
-  if x:dim() == 3 or x:dim() == 1 then x = x:unsqueeze(1) end
+  x = pass.input(WHO, net, x)
   if image > x:size(1) then
     err.raise(("%s: image: expected 1 to %d, got %d (x is %s)"):format(WHO, x:size(1), image,
       tostring(x:shape())))
   end
-  return x:detach():narrow(1, image, 1):to(pass.device(net))
+  return x:narrow(1, image, 1)
 end
 
 -- What the layer gives each time that it is called for x.
@@ -56,8 +51,7 @@ local function outputs_of(net, layer, x)
   function observer.leave(node, _, y)
     if node == layer then list[#list + 1] = handle.is_tensor(y) and y or err.got(y) end
   end
-  pass.build(net, x:shape())
-  pass.quietly(net, calls.observe, observer, net, x)
+  pass.quietly(net, x, calls.observe, observer, net, x)
   return list
 end
 
@@ -90,7 +84,7 @@ local function values_of(y)
 end
 
 local function as_bars(y, title)
-  return bars.draw(y, { title = ("%s: %d values"):format(title, #y) })
+  return bars.draw(y, { title = ("%s: %s"):format(title, text.counted(#y, "value")) })
 end
 
 local function as_grid(y, title, options)

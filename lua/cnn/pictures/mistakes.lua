@@ -8,6 +8,7 @@
 -- images are counted and said, not drawn.
 
 local argument = require "cnn.argument"
+local grid = require "cnn.pictures.grid"
 local images = require "cnn.pictures.images"
 local pass = require "cnn.pictures.pass"
 local picture = require "cnn.pictures.picture"
@@ -24,15 +25,15 @@ Mistakes.__index = Mistakes
 local splits = setmetatable({}, { __mode = "k" }) -- result -> where its pictures are
 
 local function heading(m)
-  local line
-  if m.wrong == 0 then
-    line = ("no mistakes in %s images"):format(text.commas(m.images))
-  else
-    line = ("%s of %s images wrong; the %d most probable"):format(text.commas(m.wrong),
-      text.commas(m.images), #m)
+  local images_text = text.counted(m.images, "image")
+  local line = "no mistakes in " .. images_text
+  if m.wrong > 0 then line = ("%s of %s wrong"):format(text.commas(m.wrong), images_text) end
+  if #m > 0 and #m < m.wrong - m.not_finite then
+    line = ("%s; the %d most probable"):format(line, #m)
   end
   if m.not_finite == 0 then return line end
-  return ("%s; %s outputs are not finite, not shown"):format(line, text.commas(m.not_finite))
+  return ("%s; %s not finite, not shown"):format(line,
+    text.counted(m.not_finite, "output is", "outputs are"))
 end
 
 function Mistakes:__tostring()
@@ -55,7 +56,7 @@ function Mistakes:draw()
     labels[i] = ("✗ %s %.3f\nis %s"):format(row.prediction_name, row.probability, row.label_name)
     label_colors[i] = WRONG
   end
-  local pixels, places = images.grid(list, {
+  local pixels, places = grid.draw(list, {
     labels = labels, label_colors = label_colors, title = heading(self),
     scale = images.scale(x:size(3), x:size(4), #list),
   })

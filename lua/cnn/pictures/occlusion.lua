@@ -79,7 +79,11 @@ local function probabilities(net, one, class, p, places, value)
   for first = 1, #places, BATCH do
     local last = math.min(#places, first + BATCH - 1)
     local batch = covered(one, p, places, first, last, value)
-    local found = step(function() return net(batch):softmax(2):narrow(2, class, 1) end)
+    local found = step(function()
+      local scores = net(batch)
+      pass.check_scores(WHO, scores, last - first + 1, class)
+      return scores:softmax(2):narrow(2, class, 1)
+    end)
     for _, probability in ipairs(found:view(-1):totable()) do list[#list + 1] = probability end
     handle.give_back(batch, found)
   end
@@ -126,26 +130,13 @@ local function compute(net, x, p, options)
   return rows
 end
 
--- ----------------------------------------------------------------------------------- the drawing
+-- ------------------------------------------------------------------------------------ the method
 
-local function draw(x, rows, columns)
-  local list, notes = images.tiles(x)
-  local labels, bad = {}, 0
-  for i, row in ipairs(rows) do
-    local lost = row.map * -1 + row.probability
-    local most = math.max(heat.most(lost), heat.most(lost * -1))
-    local found
-    list[i], found = heat.over(list[i], lost, { map = "diverging", most = most })
-    bad = bad + found
-    local least = row.lowest and ("%.3f"):format(row.lowest.probability) or "not finite"
-    labels[i] = ("%s\nat worst %s"):format(heat.label(row), least)
-  end
-  for _, note in ipairs(heat.notes(rows, bad)) do notes[#notes + 1] = note end
-  local pixels, places = images.grid(list, {
-    labels = labels, scale = images.scale(x:size(3), x:size(4), #list), columns = columns,
-    title = rows.title .. "\nred: costs probability, blue: gains it",
-  })
-  return pixels, places, notes
+-- How a row is drawn: what covering costs, where that ends, and what to say.
+local function look_of(row)
+  local lost = row.map * -1 + row.probability
+  local least = row.lowest and ("%.3f"):format(row.lowest.probability) or "not finite"
+  return lost, math.max((heat.most(lost)), (heat.most(lost * -1))), "at worst " .. least
 end
 
 --- net:occlusion(x, { class = nil, classes = nil, size = nil, stride = nil, value = 0,
@@ -169,15 +160,15 @@ function occlusion.occlusion(net, x, options)
     { "class", "classes", "size", "stride", "value", "columns" })
   argument.optional_whole(WHO, "columns", options.columns)
   argument.number(WHO, "value", default(options.value, 0))
-  x = images.input(WHO, net, x)
+  x = pass.input(WHO, net, images.batch(WHO, x))
   local p = plan(options, x:size(3), x:size(4))
-  pass.build(net, x:shape())
-  local rows = pass.quietly(net, compute, net, x, p, options)
-  local title = ("covered by %dx%d at %s places"):format(p.sh, p.sw,
-    text.commas(#p.rows * #p.columns))
-  return heat.result(rows, { title = title }, function(result)
-    return draw(x, result, options.columns)
-  end)
+  local rows = pass.quietly(net, x, compute, net, x, p, options)
+  local title = ("covered by %dx%d at %s"):format(p.sh, p.sw,
+    text.counted(#p.rows * #p.columns, "place"))
+  return heat.result(rows, { title = title }, {
+    x = x, look = look_of, map = "diverging", columns = options.columns,
+    title = title .. "\nred: costs probability, blue: gains it",
+  })
 end
 
 return occlusion

@@ -5,7 +5,8 @@
 --   pass.predict(call, net, split, visit)
 --     visit(labels, predictions, probabilities, first)            lists of numbers
 --   pass.image(split, position)              x 1 x C x H x W, label
---   pass.quietly(net, fn, ...)               in prediction mode, without gradients, untouched
+--   pass.input(who, net, x)                  x as the net takes it: a batch, on its device
+--   pass.quietly(net, x, fn, ...)            in prediction mode, without gradients, untouched
 --
 -- Positions, labels and predictions count from 1. A probability is NaN where the net's output is
 -- not finite; what stands as that prediction means nothing.
@@ -20,8 +21,8 @@ local err = require "cnn.error"
 local handle = require "cnn.handle"
 local look = require "cnn.probes.look"
 local members = require "cnn.members"
-local shapes = require "cnn.shapes"
 local step = require "cnn.step"
+local text = require "cnn.text"
 local untouched = require "cnn.probes.untouched"
 
 local pass = {}
@@ -40,15 +41,8 @@ function pass.options(who, split, options, known)
   return options, { who = who, limit = limit, batch = math.min(batch, limit) }
 end
 
--- Layers whose input size was left open find it now: the weights that they draw are there to stay.
-function pass.build(net, sizes)
-  for _, node in net:named_modules() do
-    if rawget(node, "unbuilt") then return shapes.show(net, sizes, { quiet = true }) end
-  end
-end
-
 -- Where the net's tensors are; "cpu" for a net without any.
-function pass.device(net)
+local function device_of(net)
   local found
   members.walk(net, function(_, value, kind)
     if kind ~= "module" then found = found or value.device end
@@ -56,8 +50,22 @@ function pass.device(net)
   return found or "cpu"
 end
 
--- fn's results; the net is in prediction mode meanwhile, and afterwards as it was.
-function pass.quietly(net, fn, ...)
+-- One picture or vector becomes a batch of one; bytes are divided by 255, as data.lua does it.
+function pass.input(who, net, x)
+  local fits = handle.is_tensor(x) and x:dim() > 0 and x:numel() > 0 and x.device ~= "meta"
+  if not fits then
+    err.raise(("%s: x: expected a tensor N x C x H x W or C x H x W with values, got %s")
+      :format(who, err.got(x)))
+  end
+  x = x.dtype == "u8" and x:to "f32" / 255 or x:detach():to "f32"
+  if x:dim() == 3 or x:dim() == 1 then x = x:unsqueeze(1) end
+  return x:to(device_of(net))
+end
+
+-- fn's results; the net is in prediction mode meanwhile, and afterwards as it was. Layers whose
+-- input size was left open find it first, from x or its sizes; the weights that they draw stay.
+function pass.quietly(net, x, fn, ...)
+  look.build(net, x)
   return untouched(net, function(...)
     net:eval()
     return autograd.no_grad(fn, ...)
@@ -65,7 +73,7 @@ function pass.quietly(net, fn, ...)
 end
 
 local function each_batch(call, net, split, visit)
-  local device = pass.device(net)
+  local device = device_of(net)
   local iterate, state = split:batches {
     batch = call.batch, limit = call.limit, shuffle = false, epoch = 1,
   }
@@ -81,8 +89,8 @@ local function each_batch(call, net, split, visit)
 end
 
 function pass.run(call, net, split, visit)
-  pass.build(net, { 1, split.channels, split.height, split.width })
-  pass.quietly(net, each_batch, call, net, split, visit)
+  local sizes = { 1, split.channels, split.height, split.width }
+  pass.quietly(net, sizes, each_batch, call, net, split, visit)
 end
 
 -- ----------------------------------------------------------------------------------- predictions
@@ -92,8 +100,8 @@ function pass.check_scores(who, out, count, classes)
   local fits = handle.is_tensor(out) and out:dim() == 2 and out:size(1) == count
     and out:size(2) >= classes
   if not fits then
-    err.raise(("%s: expected %d or more scores an image from the net, got %s for %d images")
-      :format(who, classes, err.got(out), count))
+    err.raise(("%s: expected %d or more scores an image from the net, got %s for %s")
+      :format(who, classes, err.got(out), text.counted(count, "image")))
   end
 end
 

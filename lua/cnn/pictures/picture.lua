@@ -4,12 +4,12 @@
 --     places = { { left, top }, ... } })
 --   picture.extend(class)      the same methods for a class that has :draw() -> pixels
 --
--- pixels is a u8 tensor C x H x W with 1 or 3 channels, or a function that makes it. p.places, of a
--- grid, tells where in the picture each tile begins, in pixels from 0, and places.scale how many
--- pixels a side one of its pixels is.
+-- pixels is a u8 tensor C x H x W with 1 or 3 channels. p.places, of a grid, tells where in the
+-- picture each tile begins, in pixels from 0, and places.scale how many pixels a side one of its
+-- pixels is.
 --
--- Surprising: a picture is drawn when it is first asked for, so that a result that is also one (a
--- confusion matrix) costs nothing more to those who want its numbers.
+-- Surprising: a result that is also a picture (a confusion matrix) is drawn when it is first asked
+-- for one, so that it costs nothing more to those who want its numbers.
 
 local C = require "cnn.ffi".C
 local argument = require "cnn.argument"
@@ -54,9 +54,7 @@ end
 -- Example: cnn.image.grid(x):png "batch.png"
 -- See: picture:show
 function methods:png(file)
-  if argument.string("picture:png(file)", "file", file) == "" then
-    err.raise "picture:png(file): file: expected a name, got nothing"
-  end
+  argument.string("picture:png(file)", "file", file)
   if C.cnn_png_write(file, self:pixels()) ~= 0 then handle.fail() end
   return self
 end
@@ -86,8 +84,6 @@ end
 local Picture = picture.extend {}
 Picture.__index = Picture
 
-function Picture:draw() return self.make() end
-
 function Picture:__tostring()
   local height, width = self:size()
   local what = self.text and self.text .. ": " or ""
@@ -101,15 +97,8 @@ function picture.new(pixels, options)
   local self = setmetatable({
     notes = options.notes or {}, text = options.text, places = options.places,
   }, Picture)
-  if type(pixels) == "function" then
-    self.make = pixels
-  else
-    drawn[self] = check(pixels)
-  end
+  drawn[self] = check(pixels)
   return self
 end
-
--- picture.new makes these.
-function picture.is_picture(value) return getmetatable(value) == Picture end
 
 return picture

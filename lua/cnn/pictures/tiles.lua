@@ -103,15 +103,16 @@ local function common_range(list)
   return lo, hi
 end
 
--- "1 value is", "3 values are" not finite, as a list of notes: empty when there is none.
-function tiles.bad_notes(bad)
+-- "1 value is", "3 values of the maps are" not finite, as a list of notes: empty for none.
+function tiles.bad_notes(bad, where)
   if bad == 0 then return {} end
-  return { ("%s %s not finite (magenta)"):format(text.commas(bad),
-    bad == 1 and "value is" or "values are") }
+  where = where or ""
+  return { text.counted(bad, "value" .. where .. " is", "values" .. where .. " are")
+    .. " not finite (magenta)" }
 end
 
 local function flat_note(count)
-  return ("%d %s one value everywhere"):format(count, count == 1 and "tile has" or "tiles have")
+  return text.counted(count, "tile has", "tiles have") .. " one value everywhere"
 end
 
 function tiles.draw(list, options)

@@ -13,6 +13,7 @@ local argument = require "cnn.argument"
 local calls = require "cnn.calls"
 local create = require "cnn.create"
 local err = require "cnn.error"
+local grid = require "cnn.pictures.grid"
 local handle = require "cnn.handle"
 local images = require "cnn.pictures.images"
 local look = require "cnn.probes.look"
@@ -120,13 +121,14 @@ end
 -- ------------------------------------------------------------------------------------- as text
 
 local function title_of(top)
-  return ("%s: what each channel responds to most in %s images"):format(top.layer,
-    text.commas(top.images))
+  return ("%s: what each channel responds to most in %s"):format(top.layer,
+    text.counted(top.images, "image"))
 end
 
 local function note_of(top)
   if top.not_finite == 0 then return nil end
-  return ("%s activations are not finite: left out"):format(text.commas(top.not_finite))
+  return text.counted(top.not_finite, "activation is", "activations are")
+    .. " not finite: left out"
 end
 
 function Top:__tostring()
@@ -144,7 +146,7 @@ end
 
 -- --------------------------------------------------------------------------------- as a picture
 
--- The part of the tile that the pixel of the maximum lies over, as a mark of images.grid.
+-- The part of the tile that the pixel of the maximum lies over, as a mark of grid.draw.
 local function mark_of(tile, found, top)
   if not found.row or top.height * top.width == 1 then return nil end
   local up = math.floor((found.row - 1) * tile:size(2) / top.height)
@@ -178,7 +180,7 @@ function Top:draw()
   end
   local list, labels, marks = tiles_of(self, columns)
   local lines = { title_of(self), note_of(self) }
-  local pixels, places = images.grid(list, {
+  local pixels, places = grid.draw(list, {
     columns = columns, labels = labels, rows = names, marks = marks,
     title = table.concat(lines, "\n"),
     scale = images.scale(list[1]:size(2), list[1]:size(3), #list),
