@@ -8,7 +8,8 @@
  *
  * Surprising: the first Ctrl-C is answered twice, by a flag that makes engine ops fail and by a
  * debug hook that raises an error in Lua code; whichever strikes first, host.guard takes back the
- * other one in C, before the next Lua instruction could run into it. */
+ * other one in C, before the next Lua instruction could run into it. One that comes more than a
+ * second later, with the first still unanswered, ends the program. */
 #include "core/cnn.h"
 
 #include <lauxlib.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_FAILED = 1, EXIT_INTERRUPTED = 130 };
@@ -69,6 +71,7 @@ static void install_modules(lua_State *L) {
 static lua_State *main_state;
 static volatile sig_atomic_t interrupts; /* since the last host.clear */
 static volatile sig_atomic_t held;       /* between host.hold(true) and host.hold(false) */
+static struct timespec first;            /* when the first of them came */
 
 static void raise_interrupted(lua_State *L, lua_Debug *where) {
     (void)where;
@@ -82,9 +85,14 @@ static void strike(void) {
     lua_sethook(main_state, raise_interrupted, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
 }
 
+/* A key that bounces, or an impatient second press, must not cost a session with a trained net. */
 static void on_sigint(int number) {
     (void)number;
-    if (++interrupts > 1) _exit(EXIT_INTERRUPTED);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (interrupts && now.tv_sec - first.tv_sec > 1) _exit(EXIT_INTERRUPTED);
+    if (interrupts++) return;
+    first = now;
     if (!held) strike();
 }
 
@@ -103,13 +111,17 @@ static int host_hold(lua_State *L) {
 }
 
 /* host.guard(f, ...): pcall; after a Ctrl-C the caller works on as after hold(true), undisturbed
- * (a second Ctrl-C still ends the program). */
+ * (a later Ctrl-C still ends the program). It may have struck between a switch of cnn.no_grad's or
+ * cnn.step's and its own pcall: gradients are on or off as they were, and no step is recorded. */
 static int host_guard(lua_State *L) {
+    int gradients = cnn_grad_enabled();
     int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
     lua_sethook(L, NULL, 0, 0);
     if (interrupts) {
         held = 1;
         cnn_interrupt(0);
+        cnn_set_grad_enabled(gradients);
+        cnn_step_abandon();
     }
     lua_pushboolean(L, status == 0);
     lua_insert(L, 1);
@@ -122,10 +134,10 @@ static int host_interrupted(lua_State *L) {
     return 1;
 }
 
-/* host.clear(): back to the state without a Ctrl-C. */
+/* host.clear(held): back to the state without a Ctrl-C; with held = true the next one waits. */
 static int host_clear(lua_State *L) {
     lua_sethook(L, NULL, 0, 0);
-    held = 0;
+    held = lua_toboolean(L, 1);
     interrupts = 0;
     cnn_interrupt(0);
     return 0;

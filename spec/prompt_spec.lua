@@ -132,6 +132,14 @@ describe("at the prompt in a terminal", function()
     t:wait "ended 0"
   end)
 
+  session("two Ctrl-C at once do not end it", "", nil, function(t)
+    t:enter "while true do end"
+    t:keys("C-c", "C-c")
+    t:wait "interrupted\n"
+    t:enter "20 + 1"
+    t:wait "\n21\n>$"
+  end)
+
   session("exit ends it as well", "", nil, function(t)
     t:enter "exit()"
     t:wait "ended 0"
@@ -147,6 +155,54 @@ describe("at the prompt in a terminal", function()
     t:wait "stride = 1"
     t:enter "?Conv2"
     t:wait "nn%.Conv2d"
+  end)
+end)
+
+describe("the terminal of the prompt", function()
+  teardown(sweep)
+
+  session("is as it was after the program was killed", "", nil, function(t)
+    t:enter "io.open('/proc/self/stat'):read '*n'"
+    program.shell("kill " .. t:wait "\n(%d+)\n>$")
+    t:wait "ended 143"
+    t:type "this is echoed"
+    t:wait "this is echoed"
+  end)
+
+  session("may answer late, which types nothing", "", nil, function(t)
+    t:type "1 +"
+    t:type "\27[?62;4;22c"
+    t:enter " 2"
+    t:wait "> 1 %+ 2\n3\n>$"
+  end)
+
+  it("may have an inputrc of its user's, with the keys of vi", function()
+    if missing then return pending(missing .. ": inputrc") end
+    local file = program.file("inputrc", "set editing-mode vi\n")
+    local t = terminal.start("", { env = "INPUTRC=" .. program.quote(file) })
+    t:wait ">$"
+    t:type "cnn.manual_s"
+    t:keys "Tab"
+    t:wait "> cnn%.manual_seed"
+    t:stop()
+  end)
+
+  it("gets the prompt where what is printed goes to a file", function()
+    if missing then return pending(missing .. ": output to a file") end
+    local t = terminal.start(">" .. program.quote(program.file "printed"))
+    t:wait "^>$"
+    t:enter "for i = 1, 2 do"
+    t:wait "\n>>$"
+    t:enter "print(i) end"
+    t:wait "\n>$"
+    t:keys "C-d"
+    t:wait "ended 0"
+    assert.equal("1\n2\n", program.read(program.file "printed"))
+    t:stop()
+  end)
+
+  session("says why nothing is kept", "", { env = "XDG_STATE_HOME=/proc/nosuch" }, function(t)
+    t:wait "is not kept: /proc/nosuch"
   end)
 end)
 
@@ -224,6 +280,29 @@ end)
 
 describe("the prompt after a script that fails", function()
   teardown(sweep)
+
+  it("opens whatever the script has declared", function()
+    if missing then return pending(missing .. ": a script with poll") end
+    local t = terminal.start("-i " .. program.quote(program.file("sleeps.lua", "local ffi = "
+      .. "require 'ffi'\nffi.cdef 'struct pollfd { int fd; short events, revents; }; int poll("
+      .. "struct pollfd *files, unsigned long count, int ms);'\nffi.C.poll(nil, 0, 1)\n")))
+    t:wait ">$"
+    t:enter "40 + 2"
+    t:wait "\n42\n>$"
+    t:stop()
+  end)
+
+  it("opens where Ctrl-C stopped it", function()
+    if missing then return pending(missing .. ": Ctrl-C in a script") end
+    local t = terminal.start("-i " .. program.quote(program.file("endless.lua",
+      "local n = 0\nprint 'ready'\nwhile true do n = n + 1 end\n")))
+    t:wait "ready"
+    t:keys "C-c"
+    t:wait "interrupted\nstopped at [^\n]*endless%.lua:3; here are n\n.*>$"
+    t:enter "n > 0"
+    t:wait "\ntrue\n>$"
+    t:stop()
+  end)
 
   it("shows the point of failure and its locals", function()
     if missing then return pending(missing .. ": -i of a failing script") end

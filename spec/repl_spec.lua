@@ -9,6 +9,7 @@ end
 -- what is typed, and what is printed
 local sessions = {
   { "an expression", "1 + 2", "3\n" },
+  { "a value, whatever has become of print", "_G.print = nil\n7", "7\n" },
   { "several values, on lines of their own", "1, 'a', nil", '1\n"a"\nnil\n' },
   { "a statement", "x = 7\nx", "7\n" },
   { "a local, in the next line", "local y = 4\ny * 2", "8\n" },
@@ -45,7 +46,9 @@ local sessions = {
 local failures = {
   { "a runtime error", "nosuch.field", "^stdin:1: .*nosuch" },
   { "a thrown message", "error 'boo'", "^stdin:1: boo\n$" },
-  { "a thrown table", "error {}", "table" },
+  { "a thrown table", "error { code = 3 }", "a table was thrown: { code = 3 }" },
+  { "a thrown object without a text", "error(setmetatable({}, { __tostring = error }))", "thrown" },
+  { "a thrown text with commands for the terminal", "error '\27[2J\157'", "\\027%[2J\\157\n$" },
   { "nothing thrown", "error()", "without a message" },
   { "a shape error", "cnn.ones(2) + cnn.ones(3)", "^stdin:1: add: expected shapes that broadcast" },
   { "an error in a net", "nn.Linear(3, 4)(cnn.ones(1, 5))",
@@ -106,6 +109,12 @@ describe("the prompt survives", function()
     assert.equal("200000\n2000000\n", r.out)
   end)
 
+  it("a mistake at the end of a very long line", function()
+    local r = repl("t = {" .. ("1,"):rep(100000) .. "= }\n40 + 2")
+    assert.equal("42\n", r.out)
+    assert.truthy(r.err:find "1,1,= }\n *%^\n$")
+  end)
+
   it("an input that ends in the middle", function()
     local r = program.run("", { input = "for i = 1, 2 do\n" })
     assert.truthy(r.err:find "ends in the middle")
@@ -162,6 +171,31 @@ describe("the prompt of a script", function()
     assert.equal("2\n", r.out)
     assert.truthy(r.err:find("wrong.lua:2: [^\n]*\n    net = = 3,\n          ^\n", 1, true)
       or r.err:find("wrong%.lua:2: [^\n]*\n    net = = 3,\n          %^\n"), r.err)
+  end)
+
+  it("shows the line of a syntax error in a module that it requires", function()
+    program.file("wrongly.lua", "local t = = 7\n")
+    local r = program.run("-i " .. program.file("requires.lua", ("package.path = %q\n"
+      .. "local here = 5\nrequire 'wrongly'\n"):format(program.directory() .. "/?.lua")),
+      { input = "here\n" })
+    assert.truthy(r.err:find("wrongly%.lua:1: [^\n]*\n  local t = = 7\n            %^\n"), r.err)
+    assert.truthy(r.out:find "\n5\n$", r.out)
+  end)
+
+  it("opens whatever the script throws, and whatever it made of _G", function()
+    for script, message in pairs {
+      ["error(setmetatable({}, { __eq = error, __tostring = error }))"] = "was thrown",
+      ["error()"] = "an error without a message",
+      ["local function f() return 1 + f() end\nf()"] = "throws%.lua:1: stack overflow",
+      ["\1\2\155"] = "throws%.lua:1: ",
+      ["setmetatable(_G, { __index = error })\nerror 'strict'"] = "throws%.lua:2: strict",
+    } do
+      local r = program.run("-i " .. program.file("throws.lua", script), { input = "40 + 2\nexit" })
+      assert.equal(1, r.status)
+      assert.truthy(r.err:find("^[^\n]*" .. message .. "[^\n]*\n"), r.err)
+      assert.is_nil(r.err:find "[\1\2\155]")
+      assert.truthy(r.out:find "42\n$", r.out .. r.err)
+    end
   end)
 
   it("does not open for a file that is not there, or words that are wrong", function()

@@ -18,25 +18,27 @@ local session = require "cnn.prompt.session"
 ffi.cdef "int siginterrupt(int number, int flag);"
 
 local SIGINT, FAILED = 2, 1
+local print = print -- a script may overwrite the global
 
 local repl = {}
 
 -- --------------------------------------------------------------------------------------- reading
 
+-- For who types, wherever what is printed goes.
+local function tell(text)
+  local stream = files.is_terminal(1) and io.stdout or io.stderr
+  stream:write(text)
+  stream:flush()
+end
+
 -- A line, or nil and "end" or "interrupted", of standard input as it is.
 local function read_plain(prompt)
-  if prompt then
-    io.write(prompt)
-    io.flush()
-    ffi.C.siginterrupt(SIGINT, 1)
-  end
-  local ok, line = guard.call(io.read, "*l")
-  if prompt then ffi.C.siginterrupt(SIGINT, 0) end
-  if guard.interrupted() then
-    guard.clear()
-    return nil, "interrupted"
-  end
-  return ok and line or nil, "end"
+  io.stdout:flush()
+  if prompt then tell(prompt) end
+  local line = io.stdin:read "*l"
+  if not guard.interrupted() then return line, "end" end
+  guard.clear(true)
+  return nil, "interrupted"
 end
 
 -- Whether a script that is watched has been loaded again, and told so by `say`.
@@ -84,7 +86,7 @@ local function loop(prompt, editor, terminal)
       end
     elseif why == "interrupted" then
       waiting:drop()
-      if terminal then io.write "\n" end
+      if terminal then tell "\n" end
     else
       if not waiting:is_empty() then
         fail.complain "the input ends in the middle of a statement"
@@ -92,13 +94,12 @@ local function loop(prompt, editor, terminal)
       break
     end
   end
-  if terminal and not prompt.ended then io.write "\n" end
+  if terminal and not prompt.ended then tell "\n" end
 end
 
 -- --------------------------------------------------------------------------------------- starting
 
-local function open_editor(terminal)
-  if not terminal then return nil end
+local function open_editor()
   local editor = require "cnn.prompt.editor".open()
   if not editor then
     print "no line editing without readline (apt-get install libreadline8)"
@@ -109,12 +110,9 @@ local function open_editor(terminal)
 end
 
 local function greet(environment)
-  local names = { "cnn", "nn" }
-  for _, name in ipairs { "net", "recipe", "data" } do
-    if environment.net and environment.recipe then names[#names + 1] = name end
-  end
+  local names = rawget(environment, "recipe") and "cnn, nn, net, recipe, data" or "cnn, nn"
   print(("cnnlua %s: %s are at hand; ? says more, Ctrl-D ends"):format(environment.cnn.version,
-    table.concat(names, ", ")))
+    names))
 end
 
 -- file: a script or nil; words: its arguments, which for a recipe are options. The status is that
@@ -123,8 +121,13 @@ function repl.run(file, words)
   local terminal = files.is_terminal(0)
   local prompt = session.new()
   local whole = not file or prompt:load(file, words)
-  local editor = open_editor(terminal)
-  if terminal then greet(prompt.environment) end
+  guard.hold(true)
+  ffi.C.siginterrupt(SIGINT, 1) -- so that it ends a read that waits for somebody, here and there
+  local editor
+  if terminal and files.is_terminal(1) then
+    editor = open_editor()
+    greet(prompt.environment)
+  end
   loop(prompt, editor, terminal)
   return whole and 0 or FAILED
 end

@@ -14,8 +14,6 @@ local handle = require "cnn.handle"
 
 local C, is_tensor = engine.C, handle.is_tensor
 
-local recording = false
-
 local function add_kept(kept, value)
   if is_tensor(value) then kept[#kept + 1] = value end
 end
@@ -26,11 +24,8 @@ local function pack(...) return { n = select("#", ...), ... } end
 local function record(fn, ...)
   local arguments, results = pack(...), nil
   local ok, message = err.pcall(string.gsub, "x", "x", function()
-    recording = true
-    if C.cnn_step_begin() ~= 0 then handle.fail() end
     results = pack(fn(unpack(arguments, 1, arguments.n)))
   end)
-  recording = false
   return ok and results, message
 end
 
@@ -64,7 +59,7 @@ return function(fn, ...)
   if type(fn) ~= "function" then
     err.raise("cnn.step(fn, ...): fn: expected a function, got " .. err.got(fn))
   end
-  if recording then return fn(...) end
+  if C.cnn_step_begin() ~= 0 then return fn(...) end -- one is being recorded
   local results, message = record(fn, ...)
   if results then return finish(results) end
   C.cnn_step_abandon()

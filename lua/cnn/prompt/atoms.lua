@@ -77,9 +77,8 @@ end
 local function ask(what, fn, value)
   local ok, said = pcall(fn, value)
   if ok and type(said) == "string" then return said end
-  if ok then return nil, ("%s returns %s"):format(what, err.got(said)) end
-  local told, line = pcall(fail.line, said)
-  return nil, ("%s fails: %s"):format(what, told and line or "a " .. type(said) .. " was thrown")
+  return nil, ok and ("%s returns %s"):format(what, err.got(said))
+    or ("%s fails: %s"):format(what, fail.line(said))
 end
 
 local function tensor_text(x)

@@ -9,15 +9,15 @@
 -- A pasted text comes as one line with newlines in it.
 --
 -- Surprising: the library is opened at run time, and nothing of it is needed to build. It calls
--- back into Lua, which compiled code must not be around of: the whole file stays interpreted. While
--- a line is read Ctrl-C is only noted (guard.hold), so it never strikes inside the library.
+-- back into Lua, which compiled code must not be around of: the whole file stays interpreted. Who
+-- reads a line holds Ctrl-C (cnn.guard), so it never strikes inside the library. The library's own
+-- answer to signals gives the terminal its settings back before it passes them on.
 
 jit.off(true, true)
 
 local ffi = require "ffi"
 local guard = require "cnn.guard"
 local files = require "cnn.files"
-local screen = require "cnn.terminal.screen"
 
 ffi.cdef [[
 typedef void cnnlua_on_line(char *line);
@@ -27,11 +27,14 @@ void rl_callback_read_char(void);
 void rl_callback_handler_remove(void);
 void rl_free_line_state(void);
 void rl_callback_sigcleanup(void);
-void rl_cleanup_after_signal(void);
-void rl_reset_after_signal(void);
-void rl_resize_terminal(void);
+void rl_check_signals(void);
+int rl_initialize(void);
+void rl_reset_screen_size(void);
 int rl_forced_update_display(void);
 int rl_add_defun(const char *name, cnnlua_command *command, int key);
+void *rl_get_keymap_by_name(const char *name);
+int rl_bind_keyseq_in_map(const char *keys, cnnlua_command *command, void *map);
+int rl_skip_csi_sequence(int count, int key);
 int rl_insert_text(const char *text);
 int rl_delete_text(int first, int behind);
 void rl_display_match_list(char **matches, int count, int longest);
@@ -39,6 +42,7 @@ int rl_ding(void);
 extern char *rl_line_buffer;
 extern int rl_point;
 extern int rl_catch_signals;
+extern int rl_persistent_signal_handlers;
 extern const char *rl_readline_name;
 
 int add_history(const char *line);
@@ -50,17 +54,19 @@ void stifle_history(int most);
 extern int history_write_timestamps;
 extern char history_comment_char;
 
+// Under names of our own: scripts declare these in their way, to sleep for example.
 struct cnnlua_pollfd { int file; short wanted, got; };
-int poll(struct cnnlua_pollfd *files, unsigned long count, int milliseconds);
-void free(void *p);
+int cnnlua_poll(struct cnnlua_pollfd *files, unsigned long count, int milliseconds)
+  __asm__("poll");
+void cnnlua_free(void *p) __asm__("free");
 ]]
 
-local LIBRARIES = { "libreadline.so.8", "libreadline.so.7", "readline" }
+local LIBRARIES = { "libreadline.so.8", "readline" }
 local MOST_LINES = 10000   -- of the history's file
 local MOST_MATCHES = 200   -- that Tab lists
 local LONGEST = 2 ^ 16     -- characters of an input that is remembered
 local IDLE_MS = 200
-local TAB, POLLIN, STDIN = 9, 1, 0
+local POLLIN, STDIN, NO_KEY = 1, 0, -1
 
 local Editor = {}
 Editor.__index = Editor
@@ -125,7 +131,7 @@ local function on_line(editor, line)
     editor.ended = "end"
   else
     editor.line = ffi.string(line)
-    ffi.C.free(line)
+    ffi.C.cnnlua_free(line)
   end
 end
 
@@ -140,55 +146,39 @@ local tab = ffi.cast("cnnlua_command *", function()
   return 0
 end)
 
-local function forget_line(editor)
-  local library = editor.library
+local function forget_line(library)
   library.rl_free_line_state()
   library.rl_callback_sigcleanup()
-  library.rl_cleanup_after_signal()
   library.rl_callback_handler_remove()
-  editor.ended = "interrupted"
 end
 
--- The window may have another size than at the last key; a stopped program comes back to a terminal
--- that the shell has set.
-local function follow_window(editor)
-  local columns, rows = screen.columns(), screen.rows()
-  if columns ~= editor.columns or rows ~= editor.rows then
-    editor.columns, editor.rows = columns, rows
-    editor.library.rl_resize_terminal()
-  end
-end
-
-local function wait(editor, waiting, idle)
-  local ready = ffi.C.poll(waiting, 1, IDLE_MS)
-  if guard.interrupted() then
-    forget_line(editor)
-  elseif ready > 0 then
-    follow_window(editor)
-    editor.library.rl_callback_read_char()
-  elseif ready < 0 then
-    editor.library.rl_reset_after_signal()
-    editor.library.rl_forced_update_display()
-  elseif idle and idle() then
-    editor.library.rl_forced_update_display()
+-- A signal may have stopped the program and another one let it go on: then the line is drawn again.
+local function wait(library, waiting, idle)
+  local ready = ffi.C.cnnlua_poll(waiting, 1, IDLE_MS)
+  library.rl_check_signals()
+  if guard.interrupted() then return end
+  if ready > 0 then
+    library.rl_callback_read_char()
+  elseif ready < 0 or idle and idle() then
+    library.rl_forced_update_display()
   end
 end
 
 function Editor:read(prompt, options)
+  local library = self.library
   local waiting = ffi.new("struct cnnlua_pollfd[1]", { { STDIN, POLLIN, 0 } })
   current, self.line, self.ended = self, nil, nil
   self.complete = options.complete
   io.stdout:flush()
-  guard.hold(true)
-  self.library.rl_callback_handler_install(prompt, handler)
-  while not self.line and not self.ended do wait(self, waiting, options.idle) end
-  if guard.interrupted() then
-    self.line, self.ended = nil, "interrupted"
-    guard.clear()
-  else
-    guard.hold(false)
+  library.rl_reset_screen_size()
+  library.rl_callback_handler_install(prompt, handler)
+  while not self.line and not self.ended and not guard.interrupted() do
+    wait(library, waiting, options.idle)
   end
-  return self.line, self.ended
+  if not guard.interrupted() then return self.line, self.ended end
+  forget_line(library)
+  guard.clear(true)
+  return nil, "interrupted"
 end
 
 -- ---------------------------------------------------------------------------------------- history
@@ -206,17 +196,24 @@ local function history_file()
   return state .. "/cnnlua/history"
 end
 
+-- Reads it; or makes a new one, which nobody else can read. Why that is not possible, or nil.
+local function read_history(library, file)
+  if not files.exists(file) then return library.write_history(file) end
+  library.history_truncate_file(file, MOST_LINES)
+  library.read_history(file)
+  return library.append_history(0, file)
+end
+
 -- With a time at each entry, one of several lines is still one when it is read again.
 local function open_history(editor)
   local library = editor.library
   library.history_comment_char = ("#"):byte()
   library.history_write_timestamps = 1
   library.stifle_history(MOST_LINES)
-  editor.file, editor.problem = history_file()
-  if editor.file and files.exists(editor.file) then
-    library.history_truncate_file(editor.file, MOST_LINES)
-    library.read_history(editor.file)
-  end
+  local file, problem = history_file()
+  local number = file and read_history(library, file) or 0
+  if number ~= 0 then problem = files.reason(file, number) end
+  editor.file, editor.problem = not problem and file or nil, problem
 end
 
 -- What was typed, once in a row; written at once, so that no end of the program loses it.
@@ -224,9 +221,7 @@ function Editor:remember(text)
   if text == self.last or #text > LONGEST or not text:find "%S" then return end
   self.last = text
   self.library.add_history(text)
-  if not self.file then return end
-  if not files.exists(self.file) then self.library.write_history(self.file) return end
-  self.library.append_history(1, self.file)
+  if self.file then self.library.append_history(1, self.file) end
 end
 
 -- ------------------------------------------------------------------------------------------- open
@@ -238,6 +233,18 @@ local function open_library()
   end
 end
 
+-- Whatever the user's inputrc says: Tab completes while one types, with the keys of vi as well, and
+-- a terminal's late answer to a question (ESC [ ? 62 c) types nothing.
+local function bind_keys(library)
+  library.rl_add_defun("cnnlua-complete", tab, NO_KEY)
+  library.rl_initialize()
+  for _, name in ipairs { "emacs", "vi-insert" } do
+    local map = library.rl_get_keymap_by_name(name)
+    library.rl_bind_keyseq_in_map("\\t", tab, map)
+    library.rl_bind_keyseq_in_map("\\e[", library.rl_skip_csi_sequence, map)
+  end
+end
+
 -- `problem` of it says why there is no history file, if there is none.
 return {
   open = function()
@@ -245,8 +252,8 @@ return {
     if not library then return nil end
     local editor = setmetatable({ library = library }, Editor)
     library.rl_readline_name = "cnnlua"
-    library.rl_catch_signals = 0
-    library.rl_add_defun("cnnlua-complete", tab, TAB)
+    library.rl_catch_signals, library.rl_persistent_signal_handlers = 1, 1
+    bind_keys(library)
     open_history(editor)
     return editor
   end,

@@ -63,6 +63,12 @@ local function point_at(level)
   return point
 end
 
+-- Then there is no stack left for looking at it, and hardly for saying where it was.
+local function overflow_at(message)
+  if type(message) ~= "string" or not message:find("stack overflow", 1, true) then return nil end
+  return err.place() or "?"
+end
+
 local function finish(seen, ok, ...)
   if ok then return true, ... end
   return false, (...), seen.point
@@ -71,7 +77,11 @@ end
 function failure.catch(fn, ...)
   local seen = {}
   local function look(message)
-    if seen.message ~= message then seen.message, seen.point = message, point_at(2) end
+    local place = overflow_at(message)
+    if place then return place .. ": stack overflow" end
+    if not seen.point or not rawequal(seen.message, message) then
+      seen.message, seen.point = message, point_at(2)
+    end
     return message
   end
   return finish(seen, guard.call(err.watch, look, fn, ...))

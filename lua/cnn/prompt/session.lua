@@ -5,7 +5,8 @@
 --   prompt:run(text)                          one input; false when Ctrl-C stopped it
 --   prompt.ended                              after `exit`
 --
--- Errors are one line on stderr; a syntax error has the line and a caret below it.
+-- Errors are one line on stderr; a syntax error has the line and a caret below it. Ctrl-C strikes
+-- in what is loaded and in what was typed; around it, it is held (cnn.guard).
 --
 -- Surprising: an input that is nothing but _ or _1 shows that value and leaves the others in their
 -- places; any other one moves them on.
@@ -15,6 +16,8 @@ local files = require "cnn.files"
 local guard = require "cnn.guard"
 local report = require "cnn.probes.report"
 local source = require "cnn.prompt.source"
+
+local print = print -- the script may overwrite the global
 
 local session = {}
 
@@ -49,13 +52,17 @@ end
 
 -- ----------------------------------------------------------------------------------------- errors
 
--- For a syntax error of the text: the line and a caret. `name` is what the message calls it.
-local function caret_of(why, name, text)
-  local line = tostring(why):match("^" .. name:gsub("%p", "%%%0") .. ":(%d+): ")
-  return line and require "cnn.prompt.syntax".caret(text, tonumber(line))
+-- For a syntax error: the line and a caret. text_of(name) is the text that the message calls so.
+local function caret_of(why, text_of)
+  local name, line = fail.line(why):match "^(.-):(%d+): "
+  local text = name and text_of(name)
+  return text and require "cnn.prompt.syntax".caret(text, tonumber(line))
 end
 
 local function complain(why, caret)
+  if type(why) == "table" and not debug.getmetatable(why) then
+    why = "a table was thrown: " .. require "cnn.prompt.printing".text(why)
+  end
   fail.complain(why)
   if caret then io.stderr:write(caret, "\n") end
 end
@@ -96,9 +103,9 @@ end
 local function evaluate(self, chunk, text)
   setfenv(chunk, self.environment)
   jit.off(chunk, true)
-  local ok, why = guard.call(chunk, taker(self, text))
+  local ok, why = guard.free(chunk, taker(self, text))
   local stopped = guard.interrupted()
-  if stopped then guard.clear() end
+  if stopped then guard.clear(true) end
   if not ok then complain(why) end
   io.stdout:flush()
   return not stopped
@@ -106,12 +113,13 @@ end
 
 local function is_farewell(self, text)
   local word = text:match "^%s*(%a+)%s*%(?%s*%)?%s*;?%s*$"
-  return (word == "exit" or word == "quit") and self.environment[word] == nil
+  return (word == "exit" or word == "quit") and rawget(self.environment, word) == nil
+    and rawget(_G, word) == nil
 end
 
 local function help(self, topic)
-  local ok, text = guard.call(require("cnn.help").show, topic, self.environment)
-  if guard.interrupted() then guard.clear() end
+  local ok, text = guard.free(require("cnn.help").show, topic, self.environment)
+  if guard.interrupted() then guard.clear(true) end
   if ok then print(text) else complain(text) end
   io.stdout:flush()
 end
@@ -126,7 +134,7 @@ function Session:run(text)
   else
     local chunk, why = source.compile(text)
     if chunk then return evaluate(self, chunk, text) end
-    complain(why, caret_of(why, "stdin", text))
+    complain(why, caret_of(why, function(name) return name == "stdin" and text end))
   end
   return true
 end
@@ -141,7 +149,7 @@ local function take_recipe(self, value, options, file, words)
   environment.net, environment.recipe = value.net, value
   local checked = recipe.check(value, options)
   environment.net, environment.recipe = checked.net, checked
-  checked.options = options
+  recipe.set_prompt_options(checked, options)
   checked.net:to((recipe.device(options)))
   require "cnn.reload".script = {
     file = file, words = words, options = options, recipe = checked,
@@ -180,14 +188,18 @@ local function name_of(file)
   return debug.getinfo(loadstring("", "@" .. file), "S").short_src
 end
 
--- What is wrong with the words, or with the file's name, leaves nothing to look at.
+-- What is wrong with the words, or with the file's name, leaves nothing to look at. After a Ctrl-C
+-- somebody has to be there who wants to look.
 function Session:load(file, words)
   local failure = require "cnn.prompt.failure"
   local ok, why, point = failure.catch(load, self, file, words)
   if ok then return true end
-  local text = files.read(file)
-  if guard.interrupted() or fail.is_usage(why) or not text then error(why, 0) end
-  complain(why, caret_of(why, name_of(file), text))
+  local nobody = guard.interrupted() and not files.is_terminal(0)
+  if nobody or fail.is_usage(why) or not files.read(file) then error(why, 0) end
+  if guard.interrupted() then guard.clear(true) end
+  complain(why, caret_of(why, function(name)
+    return files.read(name == name_of(file) and file or name)
+  end))
   if point then take_point(self, point) end
   return false
 end

@@ -29,14 +29,22 @@ local function bounds(text, number)
   return first, (text:find("\n", first, true) or #text + 1) - 1
 end
 
--- The position of the first word from `first` on that cannot stand there, or nil.
+-- The position of the first word from `first` on that cannot stand there, or nil. What is hopeless
+-- stays so whatever follows; a pasted line may have very many words, so they are halved.
 local function wrong_word(text, first, last)
+  local starts, ends = {}, {}
   for at, stop, kind in tokens.each(text) do
-    if at > last then return nil end
-    if at >= first and kind ~= "space" and kind ~= "comment" and is_hopeless(text:sub(1, stop)) then
-      return at
+    if at > last then break end
+    if at >= first and kind ~= "space" and kind ~= "comment" then
+      starts[#starts + 1], ends[#ends + 1] = at, stop
     end
   end
+  local low, high = 1, #starts + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_hopeless(text:sub(1, ends[middle])) then high = middle else low = middle + 1 end
+  end
+  return starts[low]
 end
 
 -- The part of a line around a position, and the position in it.
