@@ -1,181 +1,15 @@
--- Probes: layers by path, what each gives in numbers and words, where the time goes, taps; and that
--- looking at a net leaves it as it was.
+-- What each layer gives, in numbers and words, and where the time goes: net:probe, net:profile.
 
 local cnn = require "cnn"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
-local look = require "cnn.probes.look"
+local probing = require "spec.support.probing"
 local report = require "cnn.probes.report"
 local scripts = require "spec.support.scripts"
 local statistics = require "cnn.probes.statistics"
-local untouched = require "cnn.probes.untouched"
 
-local nn, C = cnn.nn, engine.C
-
--- What f(...) printed, and its results after pcall.
-local function printed(f, ...)
-  local lines, was = {}, print
-  _G.print = function(line) lines[#lines + 1] = tostring(line) end
-  local results = { pcall(f, ...) }
-  _G.print = was
-  return table.concat(lines, "\n"), unpack(results)
-end
-
-local function quietly(net, name, x, options)
-  options = options or {}
-  options.quiet = true
-  return net[name](net, x, options)
-end
-
-local Twice = nn.module "Twice" -- a block with an addition of its own and a layer called twice
-
-function Twice:init() self.conv = nn.Conv2d(2, 2, 3, { padding = 1 }) end
-
-function Twice:forward(x) return (self.conv(self.conv(x)) + x):relu() end
-
-local function small()
-  local net = nn.Sequential()
-  net:add("stem", nn.Conv2d(1, 2, 3))
-  net:add("body", nn.Sequential(nn.BatchNorm2d(2), Twice(), nn.Dropout(0.5)))
-  net:add(nn.Flatten())
-  net:add(nn.Linear(2 * 4 * 4, 3))
-  return net
-end
-
-local function fill(x, value)
-  cnn.no_grad(x.fill, x, value)
-end
-
--- --------------------------------------------------------------------------------------- paths
-
-describe("net:get", function()
-  local net = scripts.recipe("resnet").net
-  local b3 = net.b3
-
-  for _, path in ipairs { "b3[1].conv1", "b3.1.conv1", "net.b3[1].conv1", "net.b3.1.conv1" } do
-    it("takes " .. path, function() assert.equal(b3[1].conv1, net:get(path)) end)
-  end
-
-  it("takes a number, the net itself, and a layer that was found", function()
-    assert.equal(net[3], net:get(3))
-    assert.equal(net[3], net:get "[3]")
-    assert.equal(net, net:get "net")
-    assert.equal(b3[1], net:get(b3[1]))
-    assert.equal("b3[1].bn2", look.path_of(net, net:get "b3[1].bn2"))
-  end)
-
-  it("finds a child called net, layers in plain tables, shared ones at each place", function()
-    local inner = nn.ReLU()
-    local net2 = nn.Sequential()
-    net2:add("net", inner)
-    assert.equal(inner, net2:get "net")
-    assert.equal(inner, net2:get "net.net")
-    local Blocks = nn.module "Blocks"
-    function Blocks:init() self.blocks = { first = inner, inner } end
-    local blocks = Blocks()
-    assert.equal(inner, blocks:get "blocks.first")
-    assert.equal(inner, blocks:get "blocks[1]")
-  end)
-
-  for path, patterns in pairs {
-    b9 = { "no layer 'b9' in the net; nearest: b1", "layers in net: b1, b2, b3, b4, b5, %[6%]" },
-    ["b3[9].conv1"] = { "nearest: b3%[1%].conv1 %(layers in b3: b3%[1%], b3%[2%];" },
-    ["b3[1].con1"] = { "nearest: b3%[1%].conv1 ", "layers in b3%[1%]: .*b3%[1%].conv3" },
-    conv3 = { "nearest: b3%[1%].conv3, b4%[1%].conv3, b5%[1%].conv3 " },
-    AdaptiveAvgPool = { "nearest: %[6%]" },
-    ["b3.forward"] = { "no layer 'b3.forward'" },
-    ["b3.training"] = { "no layer 'b3.training'" },
-  } do
-    it("names what is near " .. path, function()
-      errors.expect(patterns, function()
-        local layer = net:get(path)
-        return layer
-      end)
-    end)
-  end
-
-  it("lists all layers of a small net, and few of a long one", function()
-    errors.expect("%(layers: stem, body, body%[1%], .*, %[3%], %[4%]%)", function()
-      local layer = small():get "conv9"
-      return layer
-    end)
-    local long = nn.Sequential()
-    for _ = 1, 200 do long:add(nn.ReLU()) end
-    local message = errors.expect("%[24%], %.%.%.; net:find%(%) lists all 201", function()
-      local layer = long:get "b1"
-      return layer
-    end)
-    assert.is_true(#message < 400, message)
-  end)
-
-  it("refuses what is no path, a stranger, and a dot instead of a colon", function()
-    errors.expect("path: expected a string, got a table", function() net:get {} end)
-    errors.expect("expected a layer of this net, got another ReLU", function()
-      net:get(nn.ReLU())
-    end)
-    errors.expect("net:get%(%): expected a net, got the string 'b3' %(a dot", function()
-      local layer = net.get "b3"
-      return layer
-    end)
-  end)
-end)
-
-describe("net:find", function()
-  local net = scripts.recipe("resnet").net
-
-  local function paths(what)
-    local list = {}
-    for i, row in ipairs(net:find(what, { quiet = true })) do list[i] = row.path end
-    return list
-  end
-
-  it("goes by path, by part, by kind, by class and by pattern", function()
-    assert.same({ "b3[2]", "b3[2].conv1", "b3[2].bn1", "b3[2].conv2", "b3[2].bn2" }, paths "b3.2")
-    assert.same({ "b3[1].conv3", "b4[1].conv3", "b5[1].conv3" }, paths "conv3")
-    assert.same({ "b3[1].conv3", "b4[1].conv3", "b5[1].conv3" }, paths "1.conv3")
-    assert.same({ "[8]" }, paths "linear")
-    assert.same({ "[8]" }, paths(nn.Linear))
-    assert.same({ "b3[1]", "b4[1]" }, paths "^b[34]%[1%]$")
-    assert.equal(56, #paths())
-  end)
-
-  it("prints and returns what it found", function()
-    local text, ok, rows = printed(net.find, net, "b3.2.conv1")
-    assert.is_true(ok)
-    assert.same({ path = "b3[2].conv1", layer = "Conv2d(128, 128, 3, { padding = 1 })",
-      module = net.b3[2].conv1, parameters = 128 * 128 * 9 + 128 }, rows[1])
-    assert.truthy(text:find("b3[2].conv1 | Conv2d(128, 128, 3, { padding = 1 }) |    147,584", 1,
-      true))
-    assert.equal(text, tostring(rows))
-  end)
-
-  it("says when there is nothing, with the nearest", function()
-    local text, _, rows = printed(net.find, net, "b9")
-    assert.equal("no layer fits 'b9'; nearest: b1", text)
-    assert.equal(0, #rows)
-    assert.truthy(printed(net.find, net, "Conf2d"):find "nearest: b1%[1%], ")
-    assert.truthy(printed(net.find, net, nn.Tanh):find "no layer fits 'Tanh'")
-    assert.truthy(printed(net.find, net, "b3[("):find "no layer fits 'b3%[%('")
-  end)
-end)
-
-describe("a report", function()
-  it("is a plain list that the prompt does not print twice", function()
-    local text, _, rows = printed(small().shapes, small(), { 1, 1, 6, 6 })
-    assert.truthy(text:find("activation bytes", 1, true))
-    assert.equal(text, tostring(rows))
-    assert.is_true(report.is_report(rows))
-    assert.is_true(report.was_printed(rows))
-    assert.is_false(report.was_printed(rows))
-    for key in pairs(rows) do assert.is_true(type(key) == "number" or key == "total", key) end
-    local _, _, again = printed(small().shapes, small(), { 1, 1, 6, 6 })
-    report.forget()
-    assert.is_false(report.was_printed(again))
-    assert.is_false(report.was_printed(quietly(small(), "shapes", { 1, 1, 6, 6 })))
-    assert.is_false(report.is_report {})
-    assert.is_false(report.was_printed(nil))
-  end)
-end)
+local nn = cnn.nn
+local printed, quietly, small, fill = probing.printed, probing.quietly, probing.small, probing.fill
 
 -- ---------------------------------------------------------------------------------- statistics
 
@@ -352,7 +186,11 @@ describe("net:probe", function()
     fill(net[1].weight, 0)
     assert.same({ "constant", "constant", "constant", "" }, marks_of(net))
     fill(net[1].bias:narrow(1, 2, 3), -1)
-    assert.equal("3 of 4 channels dead", marks_of(net)[2])
+    assert.equal("3 of 4 dead", marks_of(net)[2])
+    local wide = nn.Sequential(nn.Conv2d(1, 11, 1), nn.ReLU())
+    fill(wide[1].bias, 1)
+    fill(wide[1].bias:narrow(1, 1, 1), -9)
+    assert.equal("", marks_of(wide)[2])
     fill(net[1].bias, -1)
     assert.same({ "constant, gradient zero", "dead", "all zeros", "" },
       marks_of(net, { labels = y }))
@@ -502,6 +340,20 @@ describe("net:profile", function()
     assert.is_true(rows[2].forward_ms > 0 and rows.total.step_ms > 0)
   end)
 
+  it("measures a net whose forward asks for values", function()
+    local Scaled = nn.module "Scaled"
+    function Scaled:forward(a) -- luacheck: ignore 212
+      return a * (1 + a:max():item())
+    end
+    local rows = quietly(nn.Sequential(nn.Conv2d(1, 2, 3), Scaled()), "profile", x,
+      { seconds = 0.001 })
+    assert.equal("2x2x4x4", rows[2].shape)
+    assert.is_true(rows[1].forward_ms > 0 and rows[2].forward_ms > 0)
+    local scratch = scripts.recipe("bn_lenet_scratch").net
+    rows = quietly(scratch, "profile", cnn.rand(2, 1, 28, 28), { seconds = 0.001 })
+    assert.is_true(rows[2].backward_ms > 0)
+  end)
+
   it("refuses what it cannot measure", function()
     local net = small()
     errors.expect("expected a tensor with values, got a table", function()
@@ -516,294 +368,5 @@ describe("net:profile", function()
     errors.expect("expected 32 features, got 50", function()
       net:profile(cnn.rand(2, 1, 7, 7), { seconds = 0.001 })
     end)
-  end)
-end)
-
--- --------------------------------------------------------------------------------------- state
-
--- All that training goes on from, as a table that can be compared.
-local function state_of(net)
-  local state = { stream = tonumber(C.cnn_rng_stream()), grad = cnn.is_grad_enabled() }
-  for name, node in net:named_modules() do state[name .. " training"] = node.training end
-  for name, p in net:named_parameters() do
-    state[name] = engine.list(p)
-    state[name .. " grad"] = p.grad and engine.list(p.grad) or "none"
-  end
-  for name, buffer in net:named_buffers() do state[name] = engine.list(buffer) end
-  return state
-end
-
-describe("probing leaves the net as it was:", function()
-  local x, y = cnn.rand(4, 1, 6, 6), cnn.tensor { 1, 2, 3, 1 }
-
-  local Fragile = nn.module "Fragile"
-  function Fragile:forward(a)
-    if self.fails and a.device ~= "meta" then self.fails() end
-    return a * 1
-  end
-
-  -- In training, one layer in prediction, gradients of some parameters, one dropout drawn.
-  local function lived_in()
-    local net = small()
-    net:add("last", Fragile())
-    nn.CrossEntropyLoss()(net(x), y):backward()
-    net[4].bias.grad = nil
-    net.body[1]:eval()
-    return net
-  end
-
-  local probes = {
-    probe = function(net) quietly(net, "probe", x) end,
-    ["probe with labels"] = function(net) quietly(net, "probe", x, { labels = y }) end,
-    profile = function(net) quietly(net, "profile", x, { seconds = 0.001 }) end,
-    ["profile of a prediction"] = function(net)
-      quietly(net, "profile", x, { seconds = 0.001, training = false })
-    end,
-  }
-
-  for name, probe in pairs(probes) do
-    it(name, function()
-      local net = lived_in()
-      local before, mean = state_of(net), net.body[1].running_mean
-      probe(net)
-      assert.same(before, state_of(net))
-      assert.is_true(rawequal(mean, net.body[1].running_mean))
-    end)
-
-    it(name .. ", in training mode with batch norm", function()
-      local net = lived_in():train()
-      local before = state_of(net)
-      probe(net)
-      assert.same(before, state_of(net))
-    end)
-
-    it(name .. " that fails", function()
-      local net = lived_in():train()
-      local before = state_of(net)
-      net.last.fails = function() error "broken" end
-      assert.is_false(pcall(probe, net))
-      assert.same(before, state_of(net))
-    end)
-
-    it(name .. " that Ctrl-C ends", function()
-      local net = lived_in():train()
-      local before = state_of(net)
-      net.last.fails = function() C.cnn_interrupt(1) end
-      local ok, why = pcall(probe, net)
-      C.cnn_interrupt(0)
-      assert.is_false(ok)
-      assert.truthy(tostring(why):find("interrupted", 1, true))
-      net.last.fails = nil
-      assert.same(before, state_of(net))
-    end)
-  end
-
-  it("the gradient of x, and the mode in which gradients are", function()
-    local net, input = small(), cnn.rand(2, 1, 6, 6)
-    input.requires_grad = true
-    quietly(net, "probe", input, { labels = cnn.tensor { 1, 2 } })
-    assert.is_nil(input.grad)
-    cnn.no_grad(function()
-      quietly(net, "probe", input, { labels = cnn.tensor { 1, 2 } })
-      assert.is_false(cnn.is_grad_enabled())
-    end)
-  end)
-
-  it("the same training follows, probed or not", function()
-    local function train(probed)
-      cnn.manual_seed(7)
-      local net = small()
-      local opt = cnn.optim.SGD(net:parameters(), { lr = 0.1, momentum = 0.9 })
-      for _ = 1, 3 do
-        cnn.step(function()
-          opt:zero_grad()
-          nn.CrossEntropyLoss()(net(x), y):backward()
-          opt:step()
-        end)
-        if probed then
-          probes["probe with labels"](net)
-          probes.profile(net)
-        end
-      end
-      return state_of(net)
-    end
-    assert.same(train(false), train(true))
-  end)
-
-  it("layers that find their size do so, and no more", function()
-    local function build(look_at)
-      cnn.manual_seed(3)
-      local net = nn.Sequential(nn.Conv2d(nil, 2, 3), nn.BatchNorm2d(nil), nn.Flatten(),
-        nn.Linear(nil, 3))
-      look_at(net)
-      net:train()
-      return state_of(net)
-    end
-    local expected = build(function(net) net:shapes(x, { quiet = true }) end)
-    assert.same(expected, build(function(net) quietly(net, "probe", x) end))
-    assert.same(expected, build(function(net)
-      quietly(net, "profile", x, { seconds = 0.001 })
-    end))
-  end)
-
-  it("buffers that are shared stay shared meanwhile", function()
-    local count, net = cnn.zeros(1), nn.Sequential(nn.Identity(), nn.Identity())
-    for _, layer in net:iter() do layer:buffer("count", count) end
-    untouched(net, function()
-      net[2].count = cnn.ones(1)
-      assert.equal(1, net[1].count:item())
-    end)
-    assert.equal(0, net[1].count:item())
-    assert.is_true(rawequal(count, net[2].count))
-  end)
-
-  it("untouched gives fn's results on, nils too", function()
-    local n = select("#", untouched(small(), function(...) return ... end, 1, nil, nil))
-    assert.equal(3, n)
-  end)
-end)
-
--- ---------------------------------------------------------------------------------------- taps
-
-describe("net:tap", function()
-  local x = cnn.rand(2, 1, 6, 6)
-
-  it("sees output, input and path after each call, until it is removed", function()
-    local net, seen = small():eval(), {}
-    local handle = net:tap("net.body.2.conv", function(out, input, path)
-      seen[#seen + 1] = { tostring(out:shape()), tostring(input:shape()), path }
-    end)
-    assert.equal("tap on body[2].conv Conv2d(2, 2, 3, { padding = 1 })", tostring(handle))
-    net(x)
-    assert.same({ "2x2x4x4", "2x2x4x4", "body[2].conv" }, seen[1])
-    assert.equal(2, #seen)
-    handle:remove()
-    handle:remove()
-    assert.truthy(tostring(handle):find " %(removed%)$")
-    net(x)
-    assert.equal(2, #seen)
-  end)
-
-  it("sees what the net itself gives, and changes nothing", function()
-    local net, out = small():eval(), nil
-    local handle = net:tap("net", function(given) out = given; return "ignored" end)
-    assert.equal("tap on net", tostring(handle))
-    local given = net(x)
-    assert.is_true(rawequal(given, out))
-  end)
-
-  it("calls several in order; one may remove itself or another, or add one", function()
-    local net, order, second = small():eval(), {}, nil
-    local first
-    first = net:tap("stem", function()
-      order[#order + 1] = "first"
-      first:remove()
-      second:remove()
-      net:tap("stem", function() order[#order + 1] = "fourth" end)
-    end)
-    second = net:tap("stem", function() order[#order + 1] = "second" end)
-    net:tap("stem", function() order[#order + 1] = "third" end)
-    net(x)
-    assert.same({ "first", "third" }, order)
-    net(x)
-    assert.same({ "first", "third", "third", "fourth" }, order)
-  end)
-
-  it("names the tap's own line when it throws, and the net stays usable", function()
-    local net = small():eval()
-    local plain = net:tap("stem", function() error "boom" end)
-    assert.truthy(errors.message(net, x):find "^[./]*spec/probes_spec.lua:%d+: boom$")
-    plain:remove()
-    local within = net:tap("body[2]", function(out) return out + cnn.ones(7) end)
-    errors.expect("the tap on body%[2%]: add: expected shapes that broadcast", net, x)
-    within:remove()
-    assert.equal("2x3", tostring(net(x):shape()))
-    errors.expect("net%[4%] Linear%(32, 3%): expected 32 features", function()
-      local out = net(cnn.rand(2, 1, 7, 7))
-      return out
-    end)
-  end)
-
-  it("sees recorded steps and training, with the same result", function()
-    local function train(tapped)
-      cnn.manual_seed(5)
-      local net, means = small(), {}
-      if tapped then net:tap("stem", function(out) means[#means + 1] = out:mean():item() end) end
-      local opt = cnn.optim.SGD(net:parameters(), { lr = 0.1 })
-      for _ = 1, 2 do
-        cnn.step(function()
-          opt:zero_grad()
-          nn.CrossEntropyLoss()(net(x), cnn.tensor { 1, 2 }):backward()
-          opt:step()
-        end)
-      end
-      return state_of(net), #means
-    end
-    local plain, tapped, count = (train(false)), train(true)
-    assert.same(plain, tapped)
-    assert.equal(2, count)
-  end)
-
-  it("is silent on shapes alone and while the library looks", function()
-    local net, count = small(), 0
-    net:tap("stem", function() count = count + 1 end)
-    net:shapes(x, { quiet = true })
-    quietly(net, "probe", x)
-    quietly(net, "profile", x, { seconds = 0.001 })
-    assert.equal(0, count)
-    net(x)
-    assert.equal(1, count)
-  end)
-
-  it("stays on its layer: shared, moved and taken out", function()
-    local relu, seen = nn.ReLU(), {}
-    local net = nn.Sequential(relu, nn.Identity(), relu)
-    net:tap("[3]", function(_, _, path) seen[#seen + 1] = path end)
-    net:to "cpu"
-    net(x)
-    assert.same({ "[3]", "[3]" }, seen)
-    net:remove(3)
-    net:remove(1)
-    net(x)
-    assert.equal(2, #seen)
-  end)
-
-  it("keeps no net alive, by its function or its handle", function()
-    local weak = setmetatable({}, { __mode = "v" })
-    local handle
-    do
-      local net = small()
-      weak.net = net
-      handle = net:tap("stem", function() return net end)
-    end
-    collectgarbage()
-    collectgarbage()
-    assert.is_nil(weak.net)
-    handle:remove()
-  end)
-
-  it("refuses an unknown path, and what is no function", function()
-    local net = small()
-    errors.expect("net:tap%(path, fn%): no layer 'stam' in the net; nearest: stem", function()
-      net:tap("stam", print)
-    end)
-    errors.expect("fn: expected a function, got nil", function() net:tap "stem" end)
-    errors.expect("path: expected a string, got a function", function() net:tap(print) end)
-  end)
-end)
-
-describe("looking from within a call", function()
-  it("counts its own calls", function()
-    local inner, rows = nn.Sequential(nn.ReLU(), nn.Sigmoid()), nil
-    local Outer = nn.module "Outer"
-    function Outer:forward(a) -- luacheck: ignore 212
-      rows = { quietly(inner, "shapes", a), quietly(inner, "probe", a) }
-      assert.is_false(pcall(inner.shapes, inner, { 0 / 0 }))
-      return a
-    end
-    local x = cnn.rand(2, 3)
-    assert.is_true(rawequal(x, nn.Sequential(Outer())(x)))
-    assert.same({ "[1]", "[2]" }, { rows[1][1].path, rows[1][2].path })
-    assert.same({ "[1]", "[2]" }, { rows[2][1].path, rows[2][2].path })
   end)
 end)

@@ -46,8 +46,8 @@ local function describe(row, x, y)
   row.bytes = 4 * (x:numel() + y:numel() + members.count(row.node))
 end
 
--- A row for each, found on shapes alone.
-local function layers_of(net, x)
+-- A row for each, of a pass that makes gradients possible.
+local function layers_seen(net, x)
   local rows, paths = {}, text.paths("", net)
   local observer = each_layer(function(node, input, y)
     local row = {
@@ -57,7 +57,17 @@ local function layers_of(net, x)
     if cnn.is_tensor(input) and cnn.is_tensor(y) then describe(row, input, y) end
     rows[#rows + 1] = row
   end)
-  calls.observe(observer, net, x:to("meta"))
+  calls.observe(observer, net, x)
+  return rows
+end
+
+-- They are found on shapes alone, but where a forward asks for values (item, copy).
+local function layers_of(net, x)
+  local ok, rows = pcall(layers_seen, net, x:to "meta")
+  if ok then return rows end
+  if not tostring(rows):find("but no value", 1, true) then error(rows, 0) end
+  rows = layers_seen(net, x)
+  collectgarbage() -- what that pass kept for a backward
   return rows
 end
 

@@ -63,7 +63,7 @@ function Module:extra() return state_of(self).arguments or "" end
 -- The module as it was constructed, in one line.
 -- Example: nn.Linear(6400, 4096):describe() --> "Linear(6400, 4096)"
 -- See: net:extra, net:shapes
-function Module:describe() return self.kind .. "(" .. self:extra() .. ")" end
+function Module:describe() return ("%s(%s)"):format(self.kind, tostring(self:extra() or "")) end
 
 --- net:is(class)
 -- Whether the module was made by this class.

@@ -20,6 +20,7 @@ local handle = require "cnn.handle"
 local members = require "cnn.members"
 local report = require "cnn.probes.report"
 local text = require "cnn.text"
+local untouched = require "cnn.probes.untouched"
 
 local C = engine.C
 
@@ -88,8 +89,10 @@ local function table_of(rows, total, depth)
   return text.columns(lines, 2)
 end
 
-local function set_modes(modes)
-  for node, mode in pairs(modes) do rawset(node, "training", mode) end
+local function pass(net, input, observer)
+  C.cnn_macs()
+  net:eval()
+  calls.observe(observer, calls.call, net, input)
 end
 
 --- net:shapes(x, { depth = 2, quiet = false })
@@ -106,13 +109,8 @@ function shapes.show(net, x, options)
   options = argument.options(who, options, { "depth", "quiet" })
   local depth = argument.whole(who, "depth", options.depth or 2, 1)
   local input = meta_input(who, x)
-  local modes = {}
-  for _, node in net:named_modules() do modes[node] = node.training end
   local observer, rows = recorder(net)
-  C.cnn_macs()
-  net:eval()
-  local ok, message = pcall(calls.observe, observer, autograd.no_grad, calls.call, net, input)
-  set_modes(modes)
+  local ok, message = pcall(untouched, net, autograd.no_grad, pass, net, input, observer)
   local total = ok and rows[1] or nil
   local lines = table_of(rows, total, depth)
   if not ok then

@@ -10,6 +10,12 @@ function text.commas(n)
   return (reversed:reverse():gsub("^,", ""))
 end
 
+-- counted(1, "value") -> "1 value", counted(1024, "value") -> "1,024 values"; where an s will not
+-- do: counted(2, "value is", "values are")
+function text.counted(n, one, many)
+  return text.commas(n) .. " " .. (n == 1 and one or many or one .. "s")
+end
+
 -- A dotted name as one writes it in Lua: path("net", "b1.2") -> "net.b1[2]"
 function text.path(root, name)
   if name == "" then return root end

@@ -152,6 +152,7 @@ end
 
 -- The layers' names in a line: of a large net those that sit in the last layer of the way.
 local function names_in(net, places, way)
+  if #places == 1 then return "it has no layers inside" end
   if #places <= MOST_NAMES + 1 then
     return "layers: " .. paths_of({ unpack(places, 2) }, MOST_NAMES)
   end
@@ -212,15 +213,15 @@ end
 
 local function nothing(places, what)
   local near = nearest(places, what)
-  return ("no layer fits '%s'%s"):format(what, near and "; nearest: " .. near
-    or "; net:find() lists all " .. #places)
+  return ("no layer fits '%s'; %s"):format(what:sub(1, 80):gsub("%c", "?"),
+    near and "nearest: " .. near or "net:find() lists all " .. #places)
 end
 
 -- The places that a class, a word or nil (all) stands for.
-local function wanted_of(places, what)
+local function wanted_of(places, what, who)
   if what == nil then return places end
   if not members.is_class(what) then
-    return matches(places, argument.string("net:find(what)", "what", what))
+    return matches(places, argument.string(who or "net:find(what)", "what", what))
   end
   local found = {}
   for _, place in ipairs(places) do
@@ -238,11 +239,12 @@ end
 -- Errors: nothing found is no error: the list is empty, and says what is nearest
 -- Example: print(#net:find(nn.Conv2d, { quiet = true }) > 0) --> true
 -- See: net:get, net:shapes
-function look.find(net, what, options)
+function look.find(net, what, options, who)
   options = argument.options("net:find", options, { "quiet" })
   local quiet = argument.boolean("net:find", "quiet", options.quiet, false)
+  if type(what) == "number" then what = tostring(what) end
   local places, rows = all(net), {}
-  for i, place in ipairs(wanted_of(places, what)) do
+  for i, place in ipairs(wanted_of(places, what, who)) do
     rows[i] = {
       path = place.path, layer = place.module:describe(), module = place.module,
       parameters = members.count(place.module),

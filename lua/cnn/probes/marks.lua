@@ -2,6 +2,7 @@
 --
 --   not finite     a value of the output is NaN or infinite
 --   dead           a relu's channels without a value other than zero: all, or so many of so many
+--                  (from a tenth on)
 --   all zeros, constant                 every value of the output is 0, or the same
 --   saturated      half of a sigmoid's or tanh's values or more are within 0.001 of its bounds
 --   exploding      the output's root mean square is over 1000, or over 10 and 100 times the input's
@@ -9,21 +10,21 @@
 --   gradient ...   of the layer's own parameters: not finite, exploding (a norm over 100),
 --                  vanishing (under 1/10,000 of the net's largest) or zero
 --
--- Surprising: a small dead share is no alarm where the batch is small, since a channel that answers
--- to sandals alone is silent for eight shirts. That is why it says how many.
+-- Surprising: a dead share is no alarm where the batch is small, since a channel that answers to
+-- sandals alone is silent for eight shirts. That is why it says how many.
 
 local text = require "cnn.text"
 
 local marks = {}
 
-local SATURATED = 0.5
+local DEAD, SATURATED = 0.1, 0.5
 local EXPLODING, GROWN, NOTABLE, VANISHING = 1e3, 100, 10, 1e-5
 local GRADIENT_EXPLODING, GRADIENT_VANISHING = 100, 1e-4
 
 local function of_channels(row)
-  if not row.dead or row.dead == 0 then return nil end
+  if not row.dead or row.dead < DEAD then return nil end
   if row.dead == 1 then return "dead" end
-  return ("%s of %s channels dead"):format(text.commas(row.dead * row.channels),
+  return ("%s of %s dead"):format(text.commas(row.dead * row.channels),
     text.commas(row.channels))
 end
 

@@ -30,7 +30,7 @@ local WHO = "net:probe"
 local function gradient_norm(node)
   local squares
   members.each(node, function(_, value, kind)
-    local gradient = kind == "parameter" and value.grad
+    local gradient = kind == "parameter" and statistics.gradient(value)
     if gradient then squares = (squares or 0) + statistics.norm(gradient) ^ 2 end
   end)
   return squares and math.sqrt(squares)
@@ -144,7 +144,7 @@ local function table_of(rows, input)
   for _, column in ipairs(columns) do
     for i, cell in ipairs(cells_of(column, shown) or {}) do table.insert(lines[i], cell) end
   end
-  return text.columns(lines, 2)
+  return report.columns(lines, 2, { "output", "std", "min" })
 end
 
 -- Gradients and words, once all rows are there.

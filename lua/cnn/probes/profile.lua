@@ -15,7 +15,6 @@ local layer_times = require "cnn.layer_times"
 local look = require "cnn.probes.look"
 local report = require "cnn.probes.report"
 local step = require "cnn.step"
-local text = require "cnn.text"
 local untouched = require "cnn.probes.untouched"
 
 local profile = {}
@@ -103,10 +102,11 @@ local function table_of(rows, training)
   if not training then
     for _, line in ipairs(lines) do table.remove(line, 5) end
   end
-  return ("%s\nthe whole %s takes %.3f ms, %.3f ms %s"):format(text.columns(lines, 2),
+  local shows = report.columns(lines, 2, { "MB moved", "output" })
+  return ("%s\nthe whole %s takes %.3f ms, %.3f ms %s"):format(shows,
     training and "step" or "prediction", total.step_ms, math.abs(total.beyond_ms),
     total.beyond_ms < 0 and "less than its layers alone"
-    or "of them beyond the layers: what blocks do between them")
+    or "of it between its layers, in the blocks")
 end
 
 --- net:profile(x, { seconds = 1, training = true, quiet = false })

@@ -4,6 +4,7 @@
 --                        zeros, non_finite: shares of all values; and, where they mean something,
 --                        saturated (outputs of sigmoid and tanh), dead and channels (of relu)
 --   statistics.norm(x)   sqrt(sum x^2); NaN where a value is not finite
+--   statistics.gradient(x)   x.grad; nil too where a step that was stopped was to compute it
 --
 -- std is that of the values themselves (divided by their number). Saturated is within 0.001 of one
 -- of the function's bounds; a dead channel is zero in every picture and pixel. A tensor without
@@ -123,6 +124,16 @@ function statistics.of(x)
     if n == 0 then return { count = 0 } end
     return of_values(data, n, origin, channels)
   end)
+end
+
+local function read_gradient(x)
+  local gradient = x.grad
+  return gradient and gradient:detach() and gradient
+end
+
+function statistics.gradient(x)
+  local ok, gradient = pcall(read_gradient, x)
+  return ok and gradient or nil
 end
 
 function statistics.norm(x)

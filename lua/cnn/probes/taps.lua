@@ -29,11 +29,17 @@ function Tap:remove()
   local layer = layers[self]
   if not layer then return end
   local state, rest = members.state(layer), {}
-  for _, entry in ipairs(state.taps or rest) do -- a layer that was reloaded has none
+  for _, entry in ipairs(state.taps or rest) do -- a net that became another one may have none
     if entry.tap ~= self then rest[#rest + 1] = entry end
   end
   state.taps = #rest > 0 and rest or nil
   layers[self] = nil
+end
+
+-- From now on `list`, another layer's taps, is that of `layer`.
+function taps.move(list, layer)
+  members.state(layer).taps = list
+  for _, entry in ipairs(list) do layers[entry.tap] = layer end
 end
 
 local function finish(was, ok, why)
@@ -63,7 +69,8 @@ end
 -- Calls fn(y, x, path) after each call of that layer, with its output and its input, in training as
 -- elsewhere, but not while net:shapes, net:probe and the like look; what fn returns is ignored. It
 -- returns a handle: handle:remove() ends it. Several taps on a layer are called in the order in
--- which they were made; "net" taps the net itself.
+-- which they were made; "net" taps the net itself. cnn.reload keeps a tap on a layer whose path and
+-- kind stay.
 -- Shapes: y and x are the layer's own tensors. In a recorded step (cnn.step, cnn.train) they end
 --   with it: keep numbers, as y:mean():item(), which makes that step a little slower
 -- Errors: an unknown path is told with the nearest; what fn throws ends the call, with fn's line

@@ -16,6 +16,7 @@ local autograd = require "cnn.autograd"
 local calls = require "cnn.calls"
 local guard = require "cnn.guard"
 local members = require "cnn.members"
+local statistics = require "cnn.probes.statistics"
 
 local function unbuilt_count(net)
   local count = 0
@@ -29,6 +30,7 @@ local function remember(net)
   local saved = {
     modes = {}, buffers = {}, gradients = {}, grad_enabled = C.cnn_grad_enabled(),
     stream = C.cnn_rng_stream(), unbuilt = unbuilt_count(net), tell = calls.tell,
+    observer = calls.observer, base = calls.base,
   }
   for _, node in net:named_modules() do
     saved.modes[#saved.modes + 1] = { node, rawget(node, "training") }
@@ -37,7 +39,7 @@ local function remember(net)
     if kind == "buffer" then
       saved.buffers[#saved.buffers + 1] = { holder, key, value }
     elseif kind == "parameter" then
-      saved.gradients[#saved.gradients + 1] = { value, value.grad }
+      saved.gradients[#saved.gradients + 1] = { value, statistics.gradient(value) }
     end
   end, true)
   return saved
@@ -60,7 +62,7 @@ local function restore(net, saved)
   for _, pair in ipairs(saved.gradients) do pair[1].grad = pair[2] end
   for _, pair in ipairs(saved.modes) do rawset(pair[1], "training", pair[2]) end
   C.cnn_set_grad_enabled(saved.grad_enabled)
-  calls.tell = saved.tell
+  calls.tell, calls.observer, calls.base = saved.tell, saved.observer, saved.base
   if unbuilt_count(net) == saved.unbuilt then C.cnn_set_rng_stream(saved.stream) end
 end
 
