@@ -191,6 +191,22 @@ describe("cnn.train(recipe) after a Ctrl-C", function()
     assert.equal(3, result.epochs)
   end)
 
+  it("keeps what a run that was itself resumed goes on with", function()
+    local options = { lr = 0.5, limit = 20, epochs = 4, batch = 5 }
+    local whole = recipe { momentum = 0.9 }
+    options.out = out "whole"
+    trained(whole, options)
+    options.out = out "resumed"
+    stop_at(3)
+    interrupted(recipe { momentum = 0.9 }, options)
+    local other = recipe { momentum = 0.9 }
+    stop_at(6)
+    interrupted(other, { resume = out "resumed" })
+    local result = trained(other)
+    assert.same({ 0.5, 5, 16 }, { result.lr, result.batch, result.steps })
+    assert.same(numbers(whole.net), numbers(other.net))
+  end)
+
   it("goes on with the weights that the net has now", function()
     local value = recipe { lr = 1e-30 }
     stop_at(3)
@@ -433,6 +449,18 @@ describe("Ctrl-C in the program", function()
     assert.truthy(printed:find("results in " .. out "prompt" .. "\n", 1, true))
   end)
 
+  it("leaves neither gradients off nor a step open, wherever it strikes", function()
+    local r = program.ok("", { input = table.concat({
+      "ffi = require 'ffi' ffi.cdef 'int raise(int number);' C = require 'cnn.ffi'.C",
+      "cnn.set_grad_enabled(false) ffi.C.raise(2) repeat until false",
+      "cnn.is_grad_enabled()",
+      "C.cnn_step_begin() ffi.C.raise(2) repeat until false",
+      "x = cnn.step(function() return cnn.ones(2):sum() end)", "x:item()",
+    }, "\n") })
+    assert.equal("interrupted\ninterrupted\n", r.err)
+    assert.equal("true\n2\n", r.out)
+  end)
+
   it("is caught by a script's pcall, which may go on", function()
     local file = script("caught", { net = net, train = endless.train, more = ([[
       local ok, why = pcall(cnn.train, recipe, { out = %q })
@@ -455,5 +483,34 @@ describe("Ctrl-C in the program", function()
     assert.equal(130, status)
     assert.truthy(err:find "^cnnlua: interrupted at step %d+; %-%-resume [^\n]*/shell goes on\n$",
       err)
+  end)
+end)
+
+describe("a prompt that was started with options", function()
+  teardown(program.sweep)
+
+  it("may give pictures another size than the script's data", function()
+    local file = script("resized", { net = "nn.Sequential(nn.Flatten(), nn.Linear(nil, 2))",
+      more = "recipe.data.resize = { 8, 8 }" })
+    local r = program.ok(("-i %s --resize 12 --epochs 1"):format(program.quote(file)), {
+      input = ("cnn.train(recipe, { quiet = true, out = %q }).steps\nnet[2].weight:size(2)")
+        :format(out "resized"),
+    })
+    assert.truthy(r.out:find "\n100\n144\n$", r.out .. r.err)
+  end)
+
+  it("has them in force for cnn.train(recipe), which does what train does with them", function()
+    local file, words = program.quote(script("options", {})), " --limit 20 --epochs 2 --seed 5"
+    program.ok(("train %s %s --quiet --out %s"):format(file, words, program.quote(out "shell")))
+    local r = program.ok(("-i %s %s"):format(file, words), { input = table.concat({
+      ("r = cnn.train(recipe, { quiet = true, out = %q })"):format(out "prompt"),
+      "r.steps", "r.seed",
+      ("cnn.train(recipe, { quiet = true, limit = 40, out = %q }).steps"):format(out "more"),
+      ("cnn.train(recipe, { quiet = true, resume = %q, epochs = 3 }).steps"):format(out "more"),
+      "recipe.limit",
+    }, "\n") })
+    assert.equal("", r.err)
+    assert.equal("10\n5\n20\n30\nnil\n", (r.out:gsub("[^\n]* [^\n]*\n", "")))
+    assert.same(metrics "shell", metrics "prompt")
   end)
 end)

@@ -122,7 +122,7 @@ function add.resume(p)
     :convert(text_of "--resume")
 end
 function add.weights(p)
-  p:option("--weights", "a safetensors file"):argname "FILE":count(1)
+  p:option("--weights", "a safetensors file, as training writes it"):argname "FILE":count(1)
     :convert(text_of "--weights")
 end
 function add.set(p)
@@ -313,6 +313,8 @@ function arguments.parse(command, words)
     local tip = why:match "Did you mean ([^\n]*)%?"
     why = why:match "^unknown option '[^']*'"
       .. (tip and "; did you mean " .. tip .. "?" or "; there are " .. options_of(command))
+  elseif why:match "^missing option '%-%-weights'" then
+    why = why .. ": what training wrote, such as runs/NAME-TIME/best.safetensors"
   end
   fail.usage("%s: %s", command, (why:gsub("\n", " ")))
 end

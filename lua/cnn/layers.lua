@@ -116,7 +116,8 @@ local Conv2d = layer "Conv2d"
 --- nn.Conv2d(channels_in, channels_out, kernel, { stride = 1, padding = 0, dilation = 1,
 ---   groups = 1, bias = true })
 -- Convolution of pictures. Sizes are a number or { h, w }. channels_in may be nil: it is found at
--- the first input, also one of shapes only. Weights start Xavier-uniform.
+-- the first input, also one of shapes only. Weights start Xavier-uniform, the bias uniform within
+-- 1 / sqrt(C/groups KH KW).
 -- Shapes: NxCxHxW -> NxOxOHxOW, OH = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) +
 --   1; weight OxC/groupsxKHxKW, bias O
 -- Options: stride: pixels from window to window; padding: zeros around the picture; dilation:
@@ -324,7 +325,7 @@ local GroupNorm = layer "GroupNorm"
 
 --- nn.GroupNorm(groups, channels, { eps = 1e-5, affine = true })
 -- Each sample's groups of channels to mean 0 and variance 1, times weight plus bias.
--- Shapes: NxCxHxW -> the same; weight, bias C
+-- Shapes: NxC or NxCxHxW -> the same; weight, bias C
 -- Options: eps: added to the variance; affine: whether there are weight and bias
 -- Errors: groups that do not divide the channels; an input with other channels
 -- Example: nn.GroupNorm(2, 8)(cnn.rand(4, 8, 6, 6)):shape() --> 4x8x6x6

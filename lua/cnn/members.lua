@@ -64,7 +64,7 @@ function members.Parameter(x, options)
   local trained = argument.boolean("nn.Parameter", "requires_grad", options.requires_grad, true)
   if x.requires_grad and not parameters[x] then x = x:detach() end
   x.requires_grad = trained
-  if C.cnn_keep(x) ~= 0 then handle.fail() end
+  handle.keep(x)
   parameters[x] = true
   return x
 end
@@ -141,7 +141,7 @@ function members.add_buffer(self, name, x)
     err.raise(("%s: buffer '%s': a field has this name already"):format(self.kind, name))
   end
   if x.requires_grad then x = x:detach() end
-  if C.cnn_keep(x) ~= 0 then handle.fail() end
+  handle.keep(x)
   register(state, name)
   state.buffers[name] = x
   return x

@@ -1,6 +1,6 @@
 -- paused.lua - what a run that Ctrl-C has ended leaves in memory, for cnn.train(recipe) to go on.
 --
---   paused.keep(value, run, options)       value: the recipe's table, as cnn.train was given it
+--   paused.keep(value, run)                value: the recipe's table, as cnn.train was given it
 --   paused.find(value, options)            the run that a call with these options goes on with
 --   kept:options(value, options)           the options that are in force then
 --   paused.forget(value)
@@ -66,9 +66,9 @@ local function optimizer_of(run)
   return kept
 end
 
-function paused.keep(value, run, options)
+function paused.keep(value, run)
   local given = {}
-  for _, key in ipairs(inherited) do given[key] = options[key] end
+  for _, key in ipairs(inherited) do given[key] = run.options[key] end
   runs[value] = setmetatable({
     place = saved_run.encode(run), dir = run.dir.path, given = given,
     settings = settings_of(value), optimizer = optimizer_of(run),

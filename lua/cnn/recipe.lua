@@ -149,12 +149,13 @@ local function augment_of(what)
     table.concat(names, ", "), err.got(what))
 end
 
--- Channels, height and width: --resize comes first, and what the data say must be the same.
+-- Channels, height and width: --resize comes first, and what the data say must be the same; in a
+-- recipe that was checked before, with a --resize then, it is settled.
 local function input_of(value, own, options)
   local c, h, w = unpack(value.input)
   if options.resize then
     h, w = unpack(options.resize)
-  elseif own.height and (own.height ~= h or own.width ~= w) then
+  elseif own.height and not value.script and (own.height ~= h or own.width ~= w) then
     fail.run("the recipe's input is %dx%d and its data are resized to %dx%d; the same size is "
       .. "wanted, or data without resize", h, w, own.height, own.width)
   end
@@ -230,15 +231,10 @@ end
 
 local precisions = { fp32 = true, tf32 = true, bf16 = true }
 
--- What a prompt was started with (cnnlua -i FILE --limit 100) holds for its recipe's runs, too.
-local lasting = { "limit", "data", "device", "precision" }
-
 -- A copy of the options that a Lua caller gave, of the types that the command line's have.
-function recipe.options(who, options, value)
+function recipe.options(who, options)
   options = argument.options(who, options, option_names)
   local checked = {}
-  local from_start = type(value) == "table" and rawget(value, "options") or {}
-  for _, key in ipairs(lasting) do checked[key] = from_start[key] end
   for key, given in pairs(options) do checked[key] = given end
   for _, key in ipairs { "epochs", "batch", "threads", "limit" } do
     argument.optional_whole(who, key, options[key])
@@ -259,6 +255,21 @@ function recipe.options(who, options, value)
   if options.resume ~= false then check_text(who, "resume", options.resume) end
   for _, key in ipairs { "quiet", "json" } do argument.boolean(who, key, options[key]) end
   return checked
+end
+
+-- What a prompt was started with (cnnlua -i FILE --limit 100) holds for its recipe's runs, too.
+local lasting = { "limit", "data", "device", "precision" }
+local at_start = setmetatable({}, { __mode = "k" }) -- recipe -> the options of its prompt
+
+function recipe.set_prompt_options(value, options) at_start[value] = options end
+
+-- Fills in what a call left open. A run that is resumed has a limit of its own.
+function recipe.add_prompt_options(value, options)
+  for _, key in ipairs(at_start[value] and lasting or {}) do
+    if options[key] == nil and not (key == "limit" and options.resume) then
+      options[key] = at_start[value][key]
+    end
+  end
 end
 
 -- --------------------------------------------------------------------------------------- the net

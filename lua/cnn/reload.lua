@@ -19,7 +19,6 @@ local files = require "cnn.files"
 local guard = require "cnn.guard"
 local members = require "cnn.members"
 local recipe = require "cnn.recipe"
-local replace = require "cnn.reload.replace"
 local report = require "cnn.probes.report"
 local sources = require "cnn.reload.sources"
 local text = require "cnn.text"
@@ -158,16 +157,16 @@ local function make(job)
   return checked, account, before
 end
 
--- The net at hand takes the place of the one that the script made.
+-- The net at hand takes the place of the one that the script made: in its recipe and its globals. A
+-- function of the script goes on with its own table, which has the same layers.
 local function put_in_place(job, checked, account)
   local fresh = checked.net
   if fresh ~= job.net then
     members.become(job.net, fresh)
-    local roots = { checked }
-    for _, entry in ipairs(sources.of(job.file)) do
-      roots[#roots + 1] = entry.name and package.loaded[entry.name]
+    checked.net, checked.script.net = job.net, job.net
+    for name, value in next, _G do
+      if rawequal(value, fresh) then rawset(_G, name, job.net) end
     end
-    replace(roots, fresh, job.net)
   end
   account:settle()
 end

@@ -102,14 +102,11 @@ local function differ(what, was, is)
   fail.run("--resume: the run was made with %s %s, now it is %s", what, tostring(was), tostring(is))
 end
 
--- Before data and optimizer are made: what the command line leaves open is as it was.
+-- Before data and optimizer are made: what the options leave open is as it was, and put into them.
 function Saved:take_settings(run, options)
   local settings, train, input = self.state.settings, run.train, run.recipe.input
   if self.state.name ~= run.recipe.name then
     differ("the recipe", self.state.name, run.recipe.name)
-  end
-  for _, key in ipairs { "batch", "epochs", "lr" } do
-    if not options[key] then train[key] = settings[key] end
   end
   if options.batch and options.batch ~= settings.batch then
     differ("--batch", settings.batch, options.batch)
@@ -121,7 +118,12 @@ function Saved:take_settings(run, options)
     differ("--limit", settings.limit or "none", options.limit)
   end
   options.limit = settings.limit
-  if not options.resize then input[2], input[3] = settings.height, settings.width end
+  for _, key in ipairs { "batch", "epochs", "lr" } do
+    options[key] = options[key] or settings[key]
+    train[key] = options[key]
+  end
+  options.resize = options.resize or { settings.height, settings.width }
+  input[2], input[3] = unpack(options.resize)
   run.seed, run.shuffle_seed = self.state.seed, settings.shuffle_seed
 end
 

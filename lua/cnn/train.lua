@@ -11,7 +11,6 @@
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
-local calls = require "cnn.calls"
 local cnn = require "cnn"
 local err = require "cnn.error"
 local fail = require "cnn.fail"
@@ -22,8 +21,8 @@ local meter = require "cnn.meter"
 local paused = require "cnn.paused"
 local recipe = require "cnn.recipe"
 local report = require "cnn.probes.report"
+local run_data = require "cnn.run_data"
 local saved_run = require "cnn.saved_run"
-local text = require "cnn.text"
 
 local POINTS_AN_EPOCH = 5  -- of the curves, as in the book
 local DRAW_SECONDS = 10    -- between two drawings of the curves
@@ -34,60 +33,6 @@ local Run = {}
 Run.__index = Run
 
 -- ---------------------------------------------------------------------------------------- set-up
-
-local function check_images(input, data)
-  if input[1] ~= data.train.channels then
-    fail.run("the recipe's input has %d channels, the images of %s have %d", input[1], data.name,
-      data.train.channels)
-  end
-end
-
--- A batch that was asked for is not made smaller in silence; only --limit makes the recipe's so.
-local function fit_batch(run, options)
-  local batch, count = run.train.batch, run.data.train:count()
-  if batch <= count then return end
-  if options.batch or run.recipe.batch_asked and not options.limit then
-    fail.run("batch %d is larger than the data set of %d training images", batch, count)
-  end
-  run.train.batch = count
-end
-
-local function open_data(run, options)
-  local input = run.recipe.input
-  local opened = require "cnn.data".open(run.recipe.data, {
-    batch = math.min(run.train.batch, 2 ^ 31), height = input[2], width = input[3],
-    limit = options.limit, seed = run.shuffle_seed or options.seed, dir = options.data,
-  })
-  opened.train.seed = opened.train.seed or run.seed
-  return opened
-end
-
--- The first batch norm that would see one value a channel if a batch had one image, as text. What
--- else goes wrong on shapes alone need not go wrong in a step.
-local function norm_of_one(net, input)
-  local paths, found = text.paths("net", net), nil
-  local function enter(module, _, x)
-    local norm = module:is(cnn.nn.BatchNorm1d) or module:is(cnn.nn.BatchNorm2d)
-    if norm and module.training and not found and cnn.is_tensor(x) and x:dim() > 1
-      and x:numel() == x:size(2) then
-      found = (paths[module] or "net") .. " " .. module:describe()
-    end
-  end
-  net:train()
-  pcall(calls.observe, { enter = enter, leave = function() end }, net,
-    cnn.zeros({ 1, unpack(input) }, { device = "meta" }))
-  return found
-end
-
-local function check_last_batch(run)
-  local count, batch = run.data.train:count(), run.train.batch
-  if count % batch ~= 1 and batch ~= 1 then return end
-  local norm = norm_of_one(run.net, run.recipe.input)
-  if norm then
-    fail.run("the last batch of an epoch would have 1 image (%d images, %d a batch), and %s needs "
-      .. "more than 1 value per channel; another --batch or --limit helps", count, batch, norm)
-  end
-end
 
 local function shadows(net)
   local list = {}
@@ -112,12 +57,10 @@ local function new_run(checked, options, kept)
   local saved = kept or options.resume and saved_run.open(options.resume)
   if saved then saved:take_settings(run, options) end
   if options.seed or saved then cnn.manual_seed(run.seed) end
-  run.data = open_data(run, options)
-  check_images(checked.input, run.data)
+  run.data = run_data.open(run, options)
   local summary = recipe.dry_run(checked)
   run.parameters, run.macs = summary.parameters, summary.macs
-  fit_batch(run, options)
-  check_last_batch(run)
+  run_data.fit(run, options)
   run.total = run.data.train:batch_count(run.train.batch)
   run.net:to(run.device)
   run.optimizer = require "cnn.optimizer".new(run.net, run.train)
@@ -438,7 +381,7 @@ local function run_whole(value, options, kept, again)
   local ok, why = guard.call(work, run)
   if not ok then
     local saved, problem = pcall(rescue, run)
-    if guard.interrupted() and not pcall(paused.keep, value, run, options) then again = nil end
+    if guard.interrupted() and not pcall(paused.keep, value, run) then again = nil end
     error(ending(run, why, not saved and (problem or "") or nil, again), 0)
   end
   guard.hold(false)
@@ -467,10 +410,11 @@ function train.run(value, options) return run_whole(value, options) end
 -- Example: result = cnn.train(recipe, { epochs = 1, limit = 64, batch = 32, quiet = true })
 -- See: cnn.reload, cnnlua train
 local function call(_, value, options)
-  options = recipe.options("cnn.train", options, value)
+  options = recipe.options("cnn.train", options)
   if options.threads then cnn.set_threads(options.threads) end
   local kept = paused.find(value, options)
   if kept then options = kept:options(value, options) end
+  if not kept then recipe.add_prompt_options(value, options) end
   return run_whole(value, options, kept, "cnn.train(recipe) again")
 end
 

@@ -55,12 +55,8 @@ end
 
 -- Ctrl-C stops the script that runs, and does not count as one at the prompt.
 local function run(job)
-  local ok, why, account = guard.call(function()
-    guard.hold(false)
-    return reload.run(job)
-  end)
-  if guard.interrupted() then guard.clear() end
-  guard.hold(true)
+  local ok, why, account = guard.free(reload.run, job)
+  if guard.interrupted() then guard.clear(true) end
   if not ok then return fail.line(why) end
   return ("%s: %s"):format(job.file, (tostring(account):gsub("\n", "; "))), true
 end

@@ -3,7 +3,7 @@
 --   local account = carry(was, net, device)     `net` is changed, `was` is not
 --   account.carried, account.total              tensors; tostring(account) says all in one line
 --   account:plain()                             the same as a table of numbers and lists of names
---   account:settle()                            what changes the carried tensors themselves
+--   account:settle()                            what changes the carried tensors, and the taps
 --
 -- A parameter or buffer is carried where name, shape and dtype are the same: the very tensor of
 -- `was` is put into `net`, with its gradient, so an optimizer that holds it goes on. Training flags
@@ -15,6 +15,7 @@
 local C = require "cnn.ffi".C
 local autograd = require "cnn.autograd"
 local members = require "cnn.members"
+local taps = require "cnn.probes.taps"
 local text = require "cnn.text"
 
 -- ------------------------------------------------------------------------------------ the account
@@ -46,10 +47,11 @@ end
 
 function Account:settle()
   for _, x in ipairs(self.to_freeze) do C.cnn_set_requires_grad(x, 0) end
+  for _, pair in ipairs(self.to_tap) do taps.move(unpack(pair)) end
 end
 
 local function new_account(total)
-  local account = setmetatable({ carried = 0, total = total, to_freeze = {} }, Account)
+  local account = setmetatable({ carried = 0, total = total, to_freeze = {}, to_tap = {} }, Account)
   for _, part in ipairs(parts) do account[part[2]] = {} end
   return account
 end
@@ -161,16 +163,19 @@ local function place(account, was, list)
   return copies
 end
 
--- ----------------------------------------------------------------------------------------- modes
+-- ---------------------------------------------------------------------------------------- layers
 
--- A layer that is another one than that of its name, or new, is in the mode of the whole net.
-local function carry_modes(was, net)
+-- Modes and taps. A layer that is another one than that of its name, or new, is in the mode of the
+-- whole net; the net itself stays the table that it was.
+local function carry_layers(account, was, net)
   local nodes = {}
   for name, node in was:named_modules() do nodes[name] = node end
   for name, node in net:named_modules() do
     local old = nodes[name]
-    local same = old and old.kind == node.kind
+    local same = name == "" or old and old.kind == node.kind
     rawset(node, "training", (same and old or was).training)
+    local list = same and members.state(old).taps
+    if list then table.insert(account.to_tap, { list, name == "" and was or node }) end
   end
 end
 
@@ -189,6 +194,6 @@ return function(was, net, device)
     local x = rawget(holder, key)
     autograd.no_grad(x.copy, x, copy[1])
   end
-  carry_modes(was, net)
+  carry_layers(account, was, net)
   return account
 end

@@ -5,7 +5,6 @@
 --                           cannot be read, name: nil for the script
 --   sources.stale(list)     the names of those that `require` ran and that are out of date
 --   sources.forget(names)   so that `require` runs them again; the function that undoes it
---   sources.is_users(name)  whether `require` ran such a file under this name
 --
 -- Out of date is a file with another text than it was run with, one that requires such a file, and
 -- one that returns a net: run once for two scripts, it would give both the same net. The library's
@@ -53,9 +52,6 @@ package.loaders[2] = function(name)
   if type(found) == "function" and not is_library(name) then record(name) end
   return found
 end
-
--- Whether `name` is a file of a user's that require has run.
-function sources.is_users(name) return ran[name] ~= nil end
 
 -- --------------------------------------------------------------------------------------- looking
 
@@ -123,17 +119,12 @@ function sources.stale(list)
   return names
 end
 
--- What require puts in the place of a module while it runs: an address, which LuaJIT may show as
--- the number of these bits, one next to 0.
-local function is_mark(value)
-  local kind = type(value)
-  return kind == "userdata" or kind == "number" and value ~= 0 and math.abs(value) < 2 ^ -1022
-end
-
--- A file whose run failed has left its mark, and require would refuse it for ever.
+-- A file whose run failed has left its mark, and require would refuse it for ever. The mark is no
+-- value of Lua's: LuaJIT shows it as userdata or as a number.
 local function drop_marks()
   for name, value in pairs(package.loaded) do
-    if ran[name] and is_mark(value) then package.loaded[name] = nil end
+    local kind = type(value)
+    if ran[name] and (kind == "userdata" or kind == "number") then package.loaded[name] = nil end
   end
 end
 
