@@ -1,10 +1,10 @@
 -- cnn.train(recipe) again after a Ctrl-C: it goes on from the step where it was, to the same bits
 -- where nothing was changed, and with what was changed where something was.
 
-local C = require "cnn.ffi".C
 local checkpoint = require "cnn.checkpoint"
 local cnn = require "cnn"
 local engine = require "spec.support.engine"
+local interrupt = require "spec.support.interrupt"
 local program = require "spec.support.program"
 
 local nn = cnn.nn
@@ -21,7 +21,7 @@ function Stop:forward(x)
   stop.calls = stop.calls + 1
   if stop.calls == stop.at then
     if stop.error then error(stop.error, 0) end
-    C.cnn_interrupt(1)
+    interrupt()
   end
   return x
 end

@@ -56,6 +56,7 @@ describe("a data set", function()
     expect("expected positions up to 12, got 13", data.train.take, data.train, 12, 2)
     expect("first: expected a whole number >= 1", data.test.take, data.test, 0)
     expect("count", data.test.take, data.test, 1, 0)
+    expect("batch: expected a whole number >= 1", data.test.batch_count, data.test, 0)
   end)
 
   it("shuffles the training images each epoch, by the seed alone", function()

@@ -34,7 +34,7 @@ end
 -- Take whatever they are given.
 local never_fails = {
   ["cnn.is_tensor"] = true, ["nn.is_module"] = true, ["net:is"] = true,
-  ["split:batch_count"] = true, ["cnn.watch.poll"] = true,
+  ["cnn.watch.poll"] = true,
 }
 
 -- -------------------------------------------------------------------------------------- live names

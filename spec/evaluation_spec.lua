@@ -6,6 +6,7 @@ local cnn = require "cnn"
 local engine = require "spec.support.engine"
 local errors = require "spec.support.errors"
 local guard = require "cnn.guard"
+local interrupt = require "spec.support.interrupt"
 local made_up = require "spec.support.made_up"
 local pixels = require "spec.support.pixels"
 local program = require "spec.support.program"
@@ -76,7 +77,7 @@ describe("looking at a net", function()
       local Bad, calls = nn.module "Bad", 0
       function Bad:forward(x) -- luacheck: ignore 212
         calls = calls + 1
-        if self.strikes then C.cnn_interrupt(1) else error("no more", 0) end
+        if self.strikes then interrupt() else error("no more", 0) end
         return x:relu()
       end
       local bad = Bad()

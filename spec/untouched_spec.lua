@@ -1,12 +1,12 @@
 -- Looking at a net leaves it as it was, however the look ends.
 
 local cnn = require "cnn"
-local engine = require "spec.support.engine"
 local guard = require "cnn.guard"
+local interrupt = require "spec.support.interrupt"
 local probing = require "spec.support.probing"
 local untouched = require "cnn.probes.untouched"
 
-local nn, C = cnn.nn, engine.C
+local nn = cnn.nn
 local quietly, small, state_of = probing.quietly, probing.small, probing.state_of
 
 describe("probing leaves the net as it was:", function()
@@ -64,7 +64,7 @@ describe("probing leaves the net as it was:", function()
     it(name .. " that Ctrl-C ends", function()
       local net = lived_in():train()
       local before = state_of(net)
-      net.last.fails = function() C.cnn_interrupt(1) end
+      net.last.fails = interrupt
       local ok, why = pcall(probe, net)
       guard.clear()
       assert.is_false(ok)

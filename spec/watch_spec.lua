@@ -4,6 +4,8 @@ local cnn = require "cnn"
 local program = require "spec.support.program"
 local scripts = require "spec.support.named_layers"
 
+require "spec.support.interrupt" -- for a script to strike with, that does not require it
+
 local write, loaded = scripts.write, scripts.load
 
 local flat = "flat = nn.Flatten()"
@@ -81,7 +83,7 @@ describe("cnn.watch", function()
   it("lets Ctrl-C stop the script that it runs", function()
     local net, file = watched()
     program.write(file, [[
-      require "cnn.ffi".C.cnn_interrupt(1)
+      package.loaded["spec.support.interrupt"]()
       return require "cnn".ones(2) + 1]])
     assert.is_true(cnn.watch.poll())
     assert.truthy(lines[1]:find "^interrupted; .*mine.lua was not reloaded$", lines[1])

@@ -62,10 +62,12 @@ end
 
 --- split:batch_count(batch)
 -- How many batches an epoch has, of the data set's batch or another one; the last may be smaller.
+-- Errors: batch below 1
 -- Example: data.train:batch_count(1) == data.train:count() --> true
 -- See: split:batches, split:count
 function Split:batch_count(batch)
-  return math.ceil(self.images / (batch or self.batch))
+  batch = argument.optional_whole("split:batch_count(batch)", "batch", batch) or self.batch
+  return math.ceil(self.images / batch)
 end
 
 function Split:__tostring()
