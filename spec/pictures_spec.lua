@@ -215,6 +215,18 @@ describe("a picture", function()
     assert.equal(1, grid:pixels():size(1))
   end)
 
+  it("outlives the module that drew it: cairo is not closed before its last surface", function()
+    local script = program.file("forget.lua", [[
+      local sheet = require "cnn.pictures.canvas".new(10, 10)
+      for name in pairs(package.loaded) do
+        if name:find "^cnn%.pictures" then package.loaded[name] = nil end
+      end
+      sheet = nil
+      for _ = 1, 5 do collectgarbage() end
+      print "alive"]])
+    assert.equal("alive\n", program.ok(script).out)
+  end)
+
   it("stays within its canvas", function()
     local c = canvas.new(4, 3, { background = { 10, 20, 30 } })
     local red = cnn.tensor({ 255, 0, 0 }, { 3, 1, 1 }):to "u8"

@@ -8,6 +8,7 @@ local C = require "cnn.ffi".C
 local cnn = require "cnn"
 local fail = require "cnn.fail"
 local fashion_mnist = require "cnn.fashion_mnist"
+local library = require "cnn.library"
 
 local doctor = {}
 
@@ -36,8 +37,8 @@ local function kernels()
 end
 
 -- Under the name by which it is opened, and no other.
-local function library(what, name, package, use)
-  if pcall(ffi.load, name) then
+local function optional(what, name, package, use)
+  if library(name) then
     say(what, ("%s (%s)"):format(name, use))
   else
     missing(what, ("no %s (%s)"):format(name, use), "apt-get install " .. package)
@@ -128,14 +129,14 @@ function doctor.doctor(options)
   local best, all = kernels()
   say("kernels", ("%s; this CPU runs %s"):format(best, all))
   say("threads", ("%d (--threads N)"):format(C.cnn_threads()))
-  library("BLAS", "libopenblas.so.0", "libopenblas0-pthread",
+  optional("BLAS", "libopenblas.so.0", "libopenblas0-pthread",
     "matrix products; the engine's own otherwise")
   cuda()
   module("argparse", "lua-argparse", "the options of every command")
   module("cjson", "lua-cjson", "weights files, --json")
   command("gnuplot", "gnuplot-nox", "curves")
-  library("cairo", "libcairo.so.2", "libcairo2", "text and frames of pictures")
-  library("readline", "libreadline.so.8", "libreadline8", "keys, history and Tab at the prompt")
+  optional("cairo", "libcairo.so.2", "libcairo2", "text and frames of pictures")
+  optional("readline", "libreadline.so.8", "libreadline8", "keys, history and Tab at the prompt")
   terminal()
   data(options.data)
   return problems > 0 and 1 or 0

@@ -18,6 +18,7 @@ local bit = require "bit"
 local C = require "cnn.ffi".C
 local err = require "cnn.error"
 local handle = require "cnn.handle"
+local library = require "cnn.library"
 
 ffi.cdef [[
 void *cairo_image_surface_create_for_data(void *data, int format, int width, int height,
@@ -49,14 +50,9 @@ local BLACK, WHITE = { 0, 0, 0 }, { 255, 255, 255 }
 local canvas, Canvas = {}, {}
 Canvas.__index = Canvas
 
-local library
-
 local function cairo()
-  if library then return library end
-  local ok, found = pcall(ffi.load, "libcairo.so.2")
-  if not ok then err.raise "pictures are drawn by libcairo.so.2: apt-get install libcairo2" end
-  library = found
-  return library
+  return library "libcairo.so.2"
+    or err.raise "pictures are drawn by libcairo.so.2: apt-get install libcairo2"
 end
 
 local function check(self)

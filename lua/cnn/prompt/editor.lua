@@ -18,6 +18,7 @@ jit.off(true, true)
 local ffi = require "ffi"
 local guard = require "cnn.guard"
 local files = require "cnn.files"
+local open_library = require "cnn.library"
 
 ffi.cdef [[
 typedef void cnnlua_on_line(char *line);
@@ -61,7 +62,6 @@ int cnnlua_poll(struct cnnlua_pollfd *files, unsigned long count, int millisecon
 void cnnlua_free(void *p) __asm__("free");
 ]]
 
-local LIBRARIES = { "libreadline.so.8", "readline" }
 local MOST_LINES = 10000   -- of the history's file
 local MOST_MATCHES = 200   -- that Tab lists
 local LONGEST = 2 ^ 16     -- characters of an input that is remembered
@@ -226,13 +226,6 @@ end
 
 -- ------------------------------------------------------------------------------------------- open
 
-local function open_library()
-  for _, name in ipairs(LIBRARIES) do
-    local ok, library = pcall(ffi.load, name)
-    if ok then return library end
-  end
-end
-
 -- Whatever the user's inputrc says: Tab completes while one types, with the keys of vi as well, and
 -- a terminal's late answer to a question (ESC [ ? 62 c) types nothing.
 local function bind_keys(library)
@@ -248,7 +241,7 @@ end
 -- `problem` of it says why there is no history file, if there is none.
 return {
   open = function()
-    local library = open_library()
+    local library = open_library("libreadline.so.8", "readline")
     if not library then return nil end
     local editor = setmetatable({ library = library }, Editor)
     library.rl_readline_name = "cnnlua"
