@@ -24,7 +24,7 @@ local picture = require "cnn.pictures.picture".new(cnn.zeros({ 1, 2, 2 }, { dtyp
 -- The part of the library that is not for users although they can reach it.
 local inner = {}
 for name in ([[
-  cnn.bind cnn.progress cnn.explain cnn.shape
+  cnn.bind cnn.progress cnn.explain cnn.shape cnn.library
   cnn.data.open cnn.data.settings cnn.data.classes_of cnn.data.is_split
   opt:check opt:slot opt:update picture:draw
 ]]):gmatch "%S+" do
