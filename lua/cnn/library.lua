@@ -1,8 +1,8 @@
 -- library.lua - opens a shared library that may be missing: library("libcairo.so.2"), or nil.
 --
 -- Of several names the first that is there counts. Surprising: LuaJIT closes a library when its
--- namespace is collected, and finalizers of what it made may run after that, into code that is gone.
--- So each stays in the registry, until the Lua state ends.
+-- namespace is collected, and finalizers of what it made may run after that, into code that is
+-- gone. So each stays in the registry, until the Lua state ends.
 
 local ffi = require "ffi"
 

@@ -53,7 +53,14 @@ local function say_over_prompt(line)
   io.flush()
 end
 
-local function poll_at_prompt() return poll_scripts(say_over_prompt) end
+local docs_read = false
+
+-- The docstrings are read before the first Tab asks for them.
+local function while_idle()
+  if not docs_read then require("cnn.help").names() end
+  docs_read = true
+  return poll_scripts(say_over_prompt)
+end
 
 -- The function that reads: reader(prompt). Tab is told the lines of an input that is not finished.
 local function new_reader(environment, editor, waiting)
@@ -61,7 +68,7 @@ local function new_reader(environment, editor, waiting)
   local complete = require "cnn.prompt.complete"
   return function(prompt)
     return editor:read(prompt, {
-      idle = poll_at_prompt,
+      idle = while_idle,
       complete = function(line, point)
         local before = waiting:is_empty() and "" or waiting:text() .. "\n"
         local list, start = complete(before .. line, #before + point, environment)
