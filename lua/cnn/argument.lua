@@ -52,6 +52,14 @@ function argument.options(who, options, known)
   return options
 end
 
+-- (first, options) of a call that may leave out `first`: a plain table in its place is the options.
+function argument.may_skip(first, options)
+  if options == nil and type(first) == "table" and getmetatable(first) == nil then
+    return nil, first
+  end
+  return first, options
+end
+
 -- Beyond 2^53 not every whole number is one that Lua has.
 local function is_whole(value)
   return type(value) == "number" and value % 1 == 0 and math.abs(value) <= 2 ^ 53

@@ -13,7 +13,8 @@ local err = require "cnn.error"
 local calls = {
   depth = 0,
   stack = {}, input = {}, previous = {}, earlier = {},
-  observer = nil, -- { enter = function(module, depth, x), leave = function(module, depth, y) }
+  observer = nil, -- { enter = function(module, depth, x), leave = function(module, depth, y) },
+                  -- either may be missing
   base = 0, -- the depth at which the observer was set; its own count from 1 on
   tell = nil, -- function(module, x, y), called after each call once a layer was tapped
   tapping = nil, -- while a tap runs: the path that it is on
@@ -31,7 +32,7 @@ end
 
 local function leave(self, d, ...)
   local observer = calls.observer
-  if observer then observer.leave(self, d - calls.base, ...) end
+  if observer and observer.leave then observer.leave(self, d - calls.base, ...) end
   local tell = calls.tell
   if tell then tell(self, input[d], (...)) end
   stack[d], input[d], earlier[d] = nil, nil, nil
@@ -43,7 +44,7 @@ local function run(self, d, x, ...)
   calls.depth = d
   stack[d], input[d], previous[d] = self, x, false
   local observer = calls.observer
-  if observer then observer.enter(self, d - calls.base, x) end
+  if observer and observer.enter then observer.enter(self, d - calls.base, x) end
   return leave(self, d, self:forward(x, ...))
 end
 

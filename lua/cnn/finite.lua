@@ -35,7 +35,7 @@ local function first_layer(net, forward)
       found = (paths[module] or "net") .. " " .. module:describe()
     end
   end
-  calls.observe({ enter = function() end, leave = leave }, forward)
+  calls.observe({ leave = leave }, forward)
   return found
 end
 

@@ -53,6 +53,13 @@ function handle.keep(x)
   return x
 end
 
+-- The address of the first element; what is pending is computed first. x has to outlive it.
+function handle.data(x)
+  local data = C.cnn_data(x)
+  if data == nil then handle.fail() end
+  return data
+end
+
 function handle.is_tensor(x)
   return istype(tensor_type, x)
 end

@@ -163,10 +163,6 @@ end
 
 -- --------------------------------------------------------------------------------------- printing
 
-local function cell(format, value)
-  return value and format:format(value) or ""
-end
-
 -- 10^9 operations a second of the forward: a multiply-add is two.
 function layer_times.rate(row)
   if row.macs == 0 or not row.forward_ms then return nil end
@@ -193,8 +189,8 @@ function layer_times.text(list, step_ms, training)
     local own = row.forward_ms and row.forward_ms + (row.backward_ms or 0)
     return {
       (row.name .. " " .. row.label):gsub("^ ", ""), row.shape or "",
-      cell("%.3f", row.forward_ms), cell("%.1f", layer_times.rate(row)),
-      cell("%.3f", row.backward_ms), cell("%.1f %%", own and 100 * own / all),
+      text.cell("%.3f", row.forward_ms), text.cell("%.1f", layer_times.rate(row)),
+      text.cell("%.3f", row.backward_ms), text.cell("%.1f %%", own and 100 * own / all),
     }
   end
   local lines = {

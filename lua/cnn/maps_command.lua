@@ -32,8 +32,8 @@ local function test_image(loaded, number, dir)
     fail.usage("--image takes a number from 1 to %d, the test images, or a PNG file, got %d",
       split:count(), number)
   end
-  local x, label = pass.image(split, number)
-  return x, ("test image %d (%s)"):format(number, pass.name(split.classes, label))
+  local x, label = split:take(number)
+  return x, ("test image %d (%s)"):format(number, pass.name(split.classes, label:item()))
 end
 
 local function file_image(loaded, file)

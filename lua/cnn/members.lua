@@ -251,6 +251,15 @@ function members.become(self, other)
   members.each(self, function() end)
 end
 
+-- Where the tensors below `self` are, or nil where there are none.
+function members.device(self)
+  local device
+  members.walk(self, function(_, value, kind)
+    if kind ~= "module" then device = device or value.device end
+  end)
+  return device
+end
+
 -- The numbers in the parameters below `self`, frozen ones too; what is shared counts once.
 function members.count(self)
   local count = 0

@@ -121,7 +121,7 @@ local function match(before, now)
   for i, p in ipairs(now) do
     from[i] = numbers[p.name .. " " .. p.shape] or false
     same = same and from[i] == i
-    if not from[i] then fresh[#fresh + 1] = text.path("", p.name):gsub("^%.", "") end
+    if not from[i] then fresh[#fresh + 1] = text.path("", p.name) end
   end
   return from, fresh, same
 end

@@ -113,14 +113,6 @@ end
 
 -- ------------------------------------------------------------------------------------- the reload
 
-local function device_of(net)
-  local device
-  members.walk(net, function(_, value, kind)
-    if kind ~= "module" then device = device or value.device end
-  end)
-  return device
-end
-
 -- fn(...) without sight of the frames that lead here: an error that is of no line of the script's
 -- then has that of the layer, and not the one that asked for the reload.
 local function apart(fn, ...)
@@ -151,7 +143,7 @@ local function make(job)
   local value = recipe.value(job.file, { set = set_of(job.set) }, unpack(job.words))
   local checked = recipe.check(value, job.options)
   apart(recipe.measure, checked)
-  local account = carry(job.net, checked.net, device_of(job.net))
+  local account = carry(job.net, checked.net, members.device(job.net))
   local before = job.recipe and job.recipe.script and recipe.check(job.recipe.script, job.options)
   job.held = guard.hold(true)
   return checked, account, before

@@ -16,16 +16,18 @@ function text.counted(n, one, many)
   return text.commas(n) .. " " .. (n == 1 and one or many or one .. "s")
 end
 
--- A dotted name as one writes it in Lua: path("net", "b1.2") -> "net.b1[2]"
+-- A dotted name as one writes it in Lua: path("net", "b1.2") -> "net.b1[2]", path("", "b1.2") ->
+-- "b1[2]".
 function text.path(root, name)
   if name == "" then return root end
-  return root .. ("." .. name):gsub("%.(%d+)", "[%1]")
+  local path = ("." .. name):gsub("%.(%d+)", "[%1]")
+  return root == "" and path:gsub("^%.", "") or root .. path
 end
 
 -- The same of every module of a net: module -> path. Without a root, "" is the net's own.
 function text.paths(root, net)
   local paths = {}
-  for name, node in net:named_modules() do paths[node] = text.path(root, name):gsub("^%.", "") end
+  for name, node in net:named_modules() do paths[node] = text.path(root, name) end
   return paths
 end
 
@@ -68,6 +70,9 @@ function text.some(words, most)
   if #words <= most then return shown end
   return ("%s and %d more"):format(shown, #words - most)
 end
+
+-- "" of nil.
+function text.cell(format, value) return value and format:format(value) or "" end
 
 -- Rows of cells as lines of text, columns under one another: the first `left` begin in line, the
 -- others, numbers, end in line.

@@ -6,7 +6,6 @@
 -- its end. Surprising: where all values are the same, the range is 1 wide around them.
 
 local ffi = require "ffi"
-local C = require "cnn.ffi".C
 local autograd = require "cnn.autograd"
 local handle = require "cnn.handle"
 local statistics = require "cnn.probes.statistics"
@@ -26,10 +25,8 @@ end
 -- The order of the values does not matter, but they have to lie in one piece.
 local function counts_of(x, lo, width, n)
   local values = x:detach():to("cpu"):to("f32"):contiguous()
-  local data = C.cnn_data(values)
-  if data == nil then handle.fail() end
   local counts, list = ffi.new("double[?]", n), {}
-  count(ffi.cast("float *", data), values:numel(), lo, width, n, counts)
+  count(ffi.cast("float *", handle.data(values)), values:numel(), lo, width, n, counts)
   for k = 1, n do list[k] = counts[k - 1] end
   return list
 end

@@ -66,9 +66,7 @@ end
 local function bytes(...)
   local n = select("#", ...)
   local x = handle.keep(handle.wrap(C.cnn_empty(ffi.new("int64_t[?]", n, ...), n, "u8", "cpu")))
-  local data = C.cnn_data(x)
-  if data == nil then handle.fail() end
-  return x, data
+  return x, handle.data(x)
 end
 
 function canvas.new(width, height, options)
@@ -110,9 +108,7 @@ local function open(pixels)
     err.raise("expected pixels: u8 C x H x W with 1 or 3 channels, got " .. err.got(pixels))
   end
   local x = pixels:to("cpu"):contiguous()
-  local data = C.cnn_data(x)
-  if data == nil then handle.fail() end
-  return x, ffi.cast("uint8_t *", data), x:size(1), x:size(2), x:size(3)
+  return x, ffi.cast("uint8_t *", handle.data(x)), x:size(1), x:size(2), x:size(3)
 end
 
 -- Row `y` of the source into the words from `row` on, columns first .. last of the canvas.

@@ -66,9 +66,7 @@ end
 -- address, and that.
 local function open(x)
   x = x:detach():to("cpu"):to("f32"):contiguous()
-  local data = C.cnn_data(x)
-  if data == nil then handle.fail() end
-  return x, ffi.cast("const float *", data)
+  return x, ffi.cast("const float *", handle.data(x))
 end
 
 local function scan(data, n)

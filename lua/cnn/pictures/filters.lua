@@ -142,9 +142,7 @@ end
 --   cnn.image.grid(nn.Linear(784, 10).weight:view(10, 1, 28, 28), { scale = "each" })
 -- See: net:maps, cnn.image.grid
 function filters.filters(net, path, options)
-  if type(path) == "table" and getmetatable(path) == nil and options == nil then
-    path, options = nil, path
-  end
+  path, options = argument.may_skip(path, options)
   options = tiles.options(WHO, options, { "input", "channels", "numbers" }, "map")
   options.numbers = argument.boolean(WHO, "numbers", options.numbers, true)
   argument.optional_whole(WHO, "input", options.input)

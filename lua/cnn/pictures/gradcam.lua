@@ -37,7 +37,7 @@ end
 -- with N x C x H x W, or nil.
 local function watch(net, x)
   local layer, has_pixels
-  local observer = { enter = function() end }
+  local observer = {}
   function observer.leave(node, _, y)
     if node == net or not gives_maps(y, x:size(1)) then return end
     local pixels = y:size(3) * y:size(4) > 1

@@ -298,9 +298,7 @@ end
 -- Example: net:histogram(x):png "histograms.png"
 -- See: net:probe, net:maps, net:find
 function histogram.histogram(net, x, options)
-  if type(x) == "table" and getmetatable(x) == nil and options == nil then
-    x, options = nil, x
-  end
+  x, options = argument.may_skip(x, options)
   options = argument.options(WHO, options, { "layers", "all", "bins" })
   local chosen = {
     all = argument.boolean(WHO, "all", options.all, false),

@@ -47,7 +47,7 @@ end
 -- What the layer gives each time that it is called for x.
 local function outputs_of(net, layer, x)
   local list = {}
-  local observer = { enter = function() end }
+  local observer = {}
   function observer.leave(node, _, y)
     if node == layer then list[#list + 1] = handle.is_tensor(y) and y or err.got(y) end
   end
@@ -100,7 +100,7 @@ end
 
 local function check(options)
   options = tiles.options(WHO, options, { "image", "call", "channels", "numbers" }, "map")
-  options.image = argument.whole(WHO, "image", options.image == nil and 1 or options.image, 1)
+  options.image = argument.optional_whole(WHO, "image", options.image) or 1
   options.numbers = argument.boolean(WHO, "numbers", options.numbers, true)
   argument.optional_whole(WHO, "call", options.call)
   return options
@@ -121,9 +121,7 @@ end
 -- Example: net:maps(x, 1):png "maps.png"
 -- See: net:filters, cnn.image.grid, net:probe
 function maps.maps(net, x, path, options)
-  if type(path) == "table" and getmetatable(path) == nil and options == nil then
-    path, options = nil, path
-  end
+  path, options = argument.may_skip(path, options)
   options = check(options)
   local layer = path == nil and default_layer(net) or look.get(net, path, WHO)
   local name = text.paths("net", net)[layer]

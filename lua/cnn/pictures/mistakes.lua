@@ -51,7 +51,7 @@ function Mistakes:draw()
   if #self == 0 then return images.message(heading(self)) end
   local list, labels, label_colors, x = {}, {}, {}, nil
   for i, row in ipairs(self) do
-    x = pass.image(splits[self], row.index)
+    x = splits[self]:take(row.index)
     list[i] = images.tiles(x)[1]
     labels[i] = ("✗ %s %.3f\nis %s"):format(row.prediction_name, row.probability, row.label_name)
     label_colors[i] = WRONG
@@ -77,7 +77,7 @@ end
 function mistakes.mistakes(net, split, options)
   local call
   options, call = pass.options(WHO, split, options, { "count" })
-  local count = argument.whole(WHO, "count", options.count == nil and 16 or options.count, 1)
+  local count = argument.optional_whole(WHO, "count", options.count) or 16
   local m = setmetatable({ wrong = 0, images = 0, not_finite = 0, classes = split.classes },
     Mistakes)
   pass.predict(call, net, split, function(labels, predictions, probabilities, first)

@@ -4,7 +4,6 @@
 --     visit(x, labels, first)                  x on the net's device; first: position of its first
 --   pass.predict(call, net, split, visit)
 --     visit(labels, predictions, probabilities, first)            lists of numbers
---   pass.image(split, position)              x 1 x C x H x W, label
 --   pass.input(who, net, x)                  x as the net takes it: a batch, on its device
 --   pass.quietly(net, x, fn, ...)            in prediction mode, without gradients, untouched
 --
@@ -41,15 +40,6 @@ function pass.options(who, split, options, known)
   return options, { who = who, limit = limit, batch = math.min(batch, limit) }
 end
 
--- Where the net's tensors are; "cpu" for a net without any.
-local function device_of(net)
-  local found
-  members.walk(net, function(_, value, kind)
-    if kind ~= "module" then found = found or value.device end
-  end)
-  return found or "cpu"
-end
-
 -- One picture or vector becomes a batch of one; bytes are divided by 255, as data.lua does it.
 function pass.input(who, net, x)
   local fits = handle.is_tensor(x) and x:dim() > 0 and x:numel() > 0 and x.device ~= "meta"
@@ -59,7 +49,7 @@ function pass.input(who, net, x)
   end
   x = x.dtype == "u8" and x:to "f32" / 255 or x:detach():to "f32"
   if x:dim() == 3 or x:dim() == 1 then x = x:unsqueeze(1) end
-  return x:to(device_of(net))
+  return x:to(members.device(net) or "cpu")
 end
 
 -- fn's results; the net is in prediction mode meanwhile, and afterwards as it was. Layers whose
@@ -73,7 +63,7 @@ function pass.quietly(net, x, fn, ...)
 end
 
 local function each_batch(call, net, split, visit)
-  local device = device_of(net)
+  local device = members.device(net) or "cpu"
   local iterate, state = split:batches {
     batch = call.batch, limit = call.limit, shuffle = false, epoch = 1,
   }
@@ -124,13 +114,7 @@ function pass.predict(call, net, split, visit)
   pass.run(call, net, split, predict)
 end
 
--- ---------------------------------------------------------------------------------------- images
-
--- One image as a net is given it, and its label.
-function pass.image(split, position)
-  local x, y = split:take(position)
-  return x, y:item()
-end
+-- --------------------------------------------------------------------------- the best, and names
 
 -- Puts a row into a list of at most `count`, the one with the largest row[key] first; of equals the
 -- one that came first.
@@ -146,9 +130,7 @@ end
 
 -- "net[8] AvgPool2d(2)"
 function pass.layer_title(net, layer)
-  local path = look.path_of(net, layer)
-  if layer == net then return "net " .. layer:describe() end
-  return (path:sub(1, 1) == "[" and "net" or "net.") .. path .. " " .. layer:describe()
+  return text.paths("net", net)[layer] .. " " .. layer:describe()
 end
 
 -- A list of names, or nil.

@@ -41,7 +41,7 @@ local DONE = {} -- thrown when the layer has been seen
 -- What the layer gives at its first call for x; nil when it is not called.
 local function output_of(net, layer, x)
   local y
-  local observer = { enter = function() end }
+  local observer = {}
   function observer.leave(node, _, output)
     if node ~= layer then return end
     y = y or output
@@ -165,7 +165,7 @@ local function tiles_of(top, columns)
   for _, row in ipairs(top) do
     for i = 1, columns do
       local found, at = row[i], #list + 1
-      list[at] = found and images.tiles((pass.image(split, found.index)))[1] or blank
+      list[at] = found and images.tiles((split:take(found.index)))[1] or blank
       labels[at] = found and ("%.3g"):format(found.value) or "-"
       marks[at] = found and mark_of(list[at], found, top)
     end
@@ -214,7 +214,7 @@ function top_pictures.top_pictures(net, split, path, options)
   splits[result] = split
   collect(result, call, net, split, layer, {
     channels = options.channels == nil and CHANNELS or options.channels,
-    count = argument.whole(WHO, "count", options.count == nil and COUNT or options.count, 1),
+    count = argument.optional_whole(WHO, "count", options.count) or COUNT,
   })
   return result
 end

@@ -58,7 +58,7 @@ local function follow(net, parts)
     if at == nil then break end
     if is_module(at) then deepest = i end
   end
-  local way = text.path("", table.concat(parts, ".", 1, deepest)):gsub("^%.", "")
+  local way = text.path("", table.concat(parts, ".", 1, deepest))
   return is_module(at) and at or nil, way == "" and ROOT or way
 end
 
@@ -66,7 +66,7 @@ end
 local function all(net)
   local list = {}
   for name, node in net:named_modules() do
-    local path = name == "" and ROOT or text.path("", name):gsub("^%.", "")
+    local path = name == "" and ROOT or text.path("", name)
     list[#list + 1] = { path = path, dotted = name, module = node }
   end
   return list

@@ -97,7 +97,7 @@ end
 
 -- ----------------------------------------------------------------------------------- the table
 
-local function number(value) return value and ("%.3g"):format(value) or "" end
+local function number(value) return text.cell("%.3g", value) end
 
 -- What a batch norm leaves of a mean is rounding: less than f32 tells apart at that size is 0.
 local function mean_text(row)

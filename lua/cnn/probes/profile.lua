@@ -15,6 +15,7 @@ local layer_times = require "cnn.layer_times"
 local look = require "cnn.probes.look"
 local report = require "cnn.probes.report"
 local step = require "cnn.step"
+local text = require "cnn.text"
 local untouched = require "cnn.probes.untouched"
 
 local profile = {}
@@ -81,13 +82,11 @@ local function rows_of(list, whole, training)
   return rows
 end
 
-local function cell(format, value) return value and format:format(value) or "" end
-
 local function cells(label, row)
   return {
-    label, row.shape or "", cell("%.3f", row.forward_ms), cell("%.1f", row.gflops),
-    cell("%.3f", row.backward_ms), cell("%.2f", row.bytes and row.bytes / 1e6),
-    cell("%.1f %%", row.share and 100 * row.share),
+    label, row.shape or "", text.cell("%.3f", row.forward_ms), text.cell("%.1f", row.gflops),
+    text.cell("%.3f", row.backward_ms), text.cell("%.2f", row.bytes and row.bytes / 1e6),
+    text.cell("%.1f %%", row.share and 100 * row.share),
   }
 end
 

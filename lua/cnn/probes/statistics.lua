@@ -90,9 +90,8 @@ local function with_floats(x, fn)
     y = make(y:permute(axes))
   end
   y = make(y:contiguous())
-  local data = C.cnn_data(y)
-  if data == nil then handle.fail() end
-  local result = fn(ffi.cast(float_pointer, data), x:numel(), dim >= 2 and x:size(2) or nil)
+  local result = fn(ffi.cast(float_pointer, handle.data(y)), x:numel(),
+    dim >= 2 and x:size(2) or nil)
   handle.give_back(unpack(made))
   return result
 end

@@ -16,6 +16,7 @@ local files = require "cnn.files"
 local guard = require "cnn.guard"
 local report = require "cnn.probes.report"
 local source = require "cnn.prompt.source"
+local some = require "cnn.text".some
 
 local print = print -- the script may overwrite the global
 
@@ -24,7 +25,8 @@ local session = {}
 local Session = {}
 Session.__index = Session
 
-local KEPT = 10 -- values: _ and _1 to _9
+local KEPT = 10       -- values: _ and _1 to _9
+local MOST_NAMES = 12 -- of locals, in a line
 
 -- ------------------------------------------------------------------------------------ environment
 
@@ -162,19 +164,13 @@ local function take_recipe(self, value, options, file, words)
   end
 end
 
--- Names in a row, cut where there are many.
-local function list_of(names)
-  if #names <= 12 then return table.concat(names, ", ") end
-  return table.concat(names, ", ", 1, 12) .. (" and %d more"):format(#names - 12)
-end
-
 -- What was there where the script failed comes under its names.
 local function take_point(self, point)
   for name, value in pairs(point.scope) do rawset(self.environment, name, value) end
   local where = point.name and ("in %s, at %s"):format(point.name, point.place)
     or "at " .. point.place
   print(("stopped %s%s"):format(where,
-    #point.locals > 0 and "; here are " .. list_of(point.locals) or ""))
+    #point.locals > 0 and "; here are " .. some(point.locals, MOST_NAMES) or ""))
 end
 
 local function load(self, file, words)

@@ -112,7 +112,7 @@ local function find(was, item)
   return misfit, false
 end
 
-local function label(item) return (text.path("", item.names[1]):gsub("^%.", "")) end
+local function label(item) return text.path("", item.names[1]) end
 
 local function size_of(item)
   local shape = tostring(item.x:shape())

@@ -37,7 +37,7 @@ end
 -- The picture's PNG file in base64, and how many bytes the file has.
 local function png(picture)
   local file = handle.wrap(C.cnn_png_pack(picture:to "cpu"))
-  local text = base64(ffi.cast("const uint8_t *", C.cnn_data(file)), file:numel())
+  local text = base64(ffi.cast("const uint8_t *", handle.data(file)), file:numel())
   return text, file:numel()
 end
 

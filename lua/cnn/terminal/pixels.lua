@@ -8,7 +8,6 @@
 -- its plane is 0.
 
 local ffi = require "ffi"
-local C = require "cnn.ffi".C
 local handle = require "cnn.handle"
 local image = require "cnn.image"
 
@@ -19,11 +18,9 @@ local function results(_, ...) return ... end
 
 function pixels.read(picture, fn)
   local x = picture:to("cpu"):contiguous()
-  local data = C.cnn_data(x)
-  if data == nil then handle.fail() end
   local channels, height, width = unpack(x:shape())
-  return results(x, fn(ffi.cast("const uint8_t *", data), channels == 3 and height * width or 0,
-    height, width))
+  return results(x, fn(ffi.cast("const uint8_t *", handle.data(x)),
+    channels == 3 and height * width or 0, height, width))
 end
 
 function pixels.reduce(picture, height, width)
