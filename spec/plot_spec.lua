@@ -314,7 +314,7 @@ describe("curves as text", function()
     local curves = cnn.plot { run("a", falling(2)), run("a_longer_name", falling(1)) }
     for _, columns in ipairs { 20, 40, 64, 80, 200 } do
       for _, color in ipairs { true, false } do
-        local text = curves:text(columns, color):gsub("\27%[[%d;]*m", "")
+        local text = curves:as_text(columns, color):gsub("\27%[[%d;]*m", "")
         assert.truthy(text:find "[-*]")
         for line in text:gmatch "[^\n]+" do assert.is_true(#line < columns, line) end
       end

@@ -123,16 +123,11 @@ end
 
 -- ----------------------------------------------------------------------------------- curves.png
 
--- As plot.curves.
-function Directory:curves(points, title, epochs) -- luacheck: ignore 212
-  return require "cnn.plot".curves(points, title, epochs)
-end
-
--- The same as curves.png; true, or nil and why not.
+-- plot.curves as a file: true, or nil and why not. The figure stays here, to be shown as well.
 function Directory:draw_curves(points, title, epochs)
-  local curves = self:curves(points, title, epochs)
-  if not curves then return true end
-  return curves:write(self:file "curves.png")
+  self.curves = require "cnn.plot".curves(points, title, epochs)
+  if not self.curves then return true end
+  return self.curves:write(self:file "curves.png")
 end
 
 return rundir

@@ -352,9 +352,10 @@ local function start(value, options, kept)
   return run
 end
 
--- Where there is no curves.png, it has been said why.
+-- As they were drawn last, if any were; where there is no curves.png, it has been said why.
 local function show_curves(run)
-  local curves = run.dir:curves(run.points, run.recipe.name, run.train.epochs)
+  local curves = run.dir.curves
+    or require "cnn.plot".curves(run.points, run.recipe.name, run.train.epochs)
   if curves and not run.warned then run.progress:curves(curves) end
 end
 

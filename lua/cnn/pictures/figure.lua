@@ -3,17 +3,16 @@
 --   figure.new { title =, width =, panels = { { title =, ylabel =, height =, from =, to =,
 --     series = { { label =, color = "#1f77b4", style = "solid", points = { { x, y } } } } } } }
 --
--- A figure is a picture (picture.lua); :text(columns, color) are its lines for a terminal without
--- pixels, :write(file) is :png that returns nil and why not, for a run that does not end for a
--- picture's sake. A panel with `keys`, a list of { label, color, style }, has these for its legend;
--- else its legend names the series. zero = true: the axis of y begins at 0. ticks: between x's.
+-- A figure is a picture (picture.lua) with a text of its own; :write(file) is :png that returns nil
+-- and why not, for a run that does not end for a picture's sake. A panel with `keys`, a list of
+-- { label, color, style }, has these for its legend; else its legend names the series. zero = true:
+-- the axis of y begins at 0. ticks: between x's.
 --
 -- Surprising: panels stand one above the other in a picture, but side by side in text, which is
 -- wide and low. A series of one point is drawn as a point, for a line of it would not be seen.
 
 local gnuplot = require "cnn.pictures.gnuplot"
 local picture = require "cnn.pictures.picture"
-local show = require "cnn.terminal.show"
 
 local quote = gnuplot.quote
 local FEW_KEYS = 4          -- more of them stand closer together
@@ -170,7 +169,7 @@ function Figure:describe()
 end
 
 function Figure:__tostring()
-  return ("%s: picture %dx%d (:show(), :png(file))"):format(self.title, self.width, self.height)
+  return picture.headline(self, self.title)
 end
 
 -- gnuplot begins with a form feed, and fills lines and page with blanks.
@@ -192,7 +191,7 @@ local function text_height(panel, columns, target)
   return TEXT_HIGH + math.ceil(#keys / in_line)
 end
 
-function Figure:text(columns, color)
+function Figure:as_text(columns, color)
   columns = math.max(1, math.min(columns - 1, TEXT_WIDE))
   local target, n = { text = true, mono = not color }, #self.panels
   local beside = n > 1 and columns >= SIDE_BY_SIDE
@@ -208,12 +207,6 @@ function Figure:text(columns, color)
     return (assert(require "cnn.files".read(file)))
   end)
   return trimmed(text) .. (color and "\27[0m" or "")
-end
-
-function Figure:show(options)
-  local function as_text(columns, color) return self:text(columns, color) end
-  if not show.text(as_text, options) then show(self:pixels(), options) end
-  return self
 end
 
 picture.extend(Figure)

@@ -122,8 +122,7 @@ function Result:draw()
 end
 
 function Result:__tostring()
-  local height, width = self:size()
-  local lines = { ("%s: picture %dx%d (:show(), :png(file))"):format(self.title, width, height) }
+  local lines = { picture.headline(self, self.title) }
   for i, row in ipairs(self) do lines[i + 1] = ("  %d: %s"):format(i, label_of(row)) end
   for _, note in ipairs(made[self].notes) do lines[#lines + 1] = note end
   return table.concat(lines, "\n")

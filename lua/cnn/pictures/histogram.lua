@@ -17,7 +17,6 @@ local look = require "cnn.probes.look"
 local members = require "cnn.members"
 local pass = require "cnn.pictures.pass"
 local picture = require "cnn.pictures.picture"
-local show = require "cnn.terminal.show"
 local text = require "cnn.text"
 
 local histogram = {}
@@ -169,12 +168,8 @@ function Histogram:__tostring()
   return lines_of(self, nil, RAMP) .. "\n" .. ending
 end
 
-function Histogram:show(options)
-  local function as_text(columns, color)
-    return lines_of(self, columns, color and BLOCKS or RAMP) .. "\n"
-  end
-  if not show.text(as_text, options) then show(self:pixels(), options) end
-  return self
+function Histogram:as_text(columns, color)
+  return lines_of(self, columns, color and BLOCKS or RAMP) .. "\n"
 end
 
 -- ----------------------------------------------------------------------------------- as a picture

@@ -2,7 +2,10 @@
 --
 --   picture.new(pixels, { notes = { "3 values are not finite (magenta)" }, text = "maps of b3",
 --     places = { { left, top }, ... } })
---   picture.extend(class)      the same methods for a class that has :draw() -> pixels
+--   picture.extend(class)      the same methods for a class that has :draw() -> pixels; one that is
+--                              mostly text also has :as_text(columns, color), its lines for a
+--                              terminal without pixels
+--   picture.headline(p, what)  "maps of b3: picture 640x480 (:show(), :png(file))"
 --
 -- pixels is a u8 tensor C x H x W with 1 or 3 channels. p.places, of a grid, tells where in the
 -- picture each tile begins, in pixels from 0, and places.scale how many pixels a side one of its
@@ -67,7 +70,9 @@ end
 -- Example: cnn.image.grid(x):show()
 -- See: picture:png
 function methods:show(options)
-  require "cnn.terminal.show"(self:pixels(), options)
+  local show = require "cnn.terminal.show"
+  local function as_text(columns, color) return self:as_text(columns, color) end
+  if not (self.as_text and show.text(as_text, options)) then show(self:pixels(), options) end
   return self
 end
 
@@ -79,15 +84,19 @@ function picture.extend(class)
   return class
 end
 
+function picture.headline(p, what)
+  local height, width = p:size()
+  what = what and what .. ": " or ""
+  return ("%spicture %dx%d (:show(), :png(file))"):format(what, width, height)
+end
+
 -- ------------------------------------------------------------------------------ a plain picture
 
 local Picture = picture.extend {}
 Picture.__index = Picture
 
 function Picture:__tostring()
-  local height, width = self:size()
-  local what = self.text and self.text .. ": " or ""
-  local lines = { ("%spicture %dx%d (:show(), :png(file))"):format(what, width, height) }
+  local lines = { picture.headline(self, self.text) }
   for _, note in ipairs(self.notes) do lines[#lines + 1] = note end
   return table.concat(lines, "\n")
 end
