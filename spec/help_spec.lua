@@ -66,6 +66,7 @@ local topics = {
   { "net.training", "^net%.training\n" },
   { "x:adam", "Source   Kingma, Ba 2015" },
   { "y.narrow", "^x:narrow" },
+  { "y[1]", "^y%[1%]: a tensor\n" },
   { "y.dtype", "^x%.dtype" },
   { "y", "^y: f32%[2x3%] cpu\n", "%?tensor lists" },
   { "net", "^net: Sequential, 200 parameters\n", "net:shapes " },

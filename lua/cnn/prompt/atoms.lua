@@ -12,6 +12,7 @@ local err = require "cnn.error"
 local fail = require "cnn.fail"
 local handle = require "cnn.handle"
 local members = require "cnn.members"
+local parameters = require "cnn.prompt.parameters"
 local quoting = require "cnn.prompt.quoting"
 local text = require "cnn.text"
 local tokens = require "cnn.prompt.tokens"
@@ -58,16 +59,13 @@ local function builtin_name(fn)
 end
 
 local function function_text(fn)
-  local info = debug.getinfo(fn, "Su")
+  local info = debug.getinfo(fn, "S")
   if info.what == "C" then
     local name = builtin_name(fn)
     return name and ("function %s (built in)"):format(name) or "function (built in)"
   end
-  local names = {}
-  for i = 1, info.nparams do names[i] = debug.getlocal(fn, i) or "?" end
-  if info.isvararg then names[#names + 1] = "..." end
   local op = err.is_library(info.source) and not info.source:find "%.lua$"
-  return ("function(%s) %s"):format(table.concat(names, ", "),
+  return ("function(%s) %s"):format(table.concat(parameters(fn), ", "),
     op and "of the engine" or info.short_src .. ":" .. info.linedefined)
 end
 

@@ -8,6 +8,7 @@
 
 local expression = require "cnn.prompt.expression"
 local members = require "cnn.members"
+local parameters = require "cnn.prompt.parameters"
 local values = require "cnn.prompt.values"
 
 local callee = {}
@@ -55,22 +56,12 @@ local function of_signature(signature)
   return list
 end
 
--- first: 2 for a method, whose first parameter is the receiver
-local function of_function(fn, first)
-  local list = {}
-  for i = first, 20 do
-    local name = debug.getlocal(fn, i)
-    if not name then break end
-    list[#list + 1] = name
-  end
-  return list
-end
-
+-- The first parameter of a method is the receiver.
 local function parameters_of(entry, fn, is_method)
   if entry then return of_signature(entry.signature) end
-  if members.is_class(fn) then return of_function(fn.init, 2) end
+  if members.is_class(fn) then return parameters(fn.init, 2) end
   if type(fn) ~= "function" then return {} end
-  local list = of_function(fn, is_method and 2 or 1)
+  local list = parameters(fn, is_method and 2 or 1)
   for i = 1, of_files[fn] or 0 do list[i] = "file" end
   return list
 end

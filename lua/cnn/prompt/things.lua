@@ -16,6 +16,7 @@ local files = require "cnn.files"
 local format = require "cnn.format"
 local handle = require "cnn.handle"
 local members = require "cnn.members"
+local parameters = require "cnn.prompt.parameters"
 local text = require "cnn.text"
 local values = require "cnn.prompt.values"
 
@@ -60,10 +61,7 @@ local function place_of(info)
 end
 
 local function parameters_of(fn, first)
-  local info, names = debug.getinfo(fn, "u"), {}
-  for i = first, info.nparams or 0 do names[#names + 1] = debug.getlocal(fn, i) end
-  if info.isvararg then names[#names + 1] = "..." end
-  return "(" .. table.concat(names, ", ") .. ")"
+  return "(" .. table.concat(parameters(fn, first), ", ") .. ")"
 end
 
 local function describe_function(name, fn)
@@ -117,7 +115,7 @@ end
 
 -- "split" of data.train: what the methods of an object are called with in the docstrings.
 local function receiver_of(value)
-  if value == values.SOME_TENSOR or handle.is_tensor(value) then return "x" end
+  if values.is_tensor(value) then return "x" end
   if members.is_module(value) then return "net" end
   local meta = debug.getmetatable(value)
   local class = type(meta) == "table" and rawget(meta, "__index")
@@ -144,14 +142,12 @@ local function describe_table(name, value)
 end
 
 local function describe_tensor(name, value)
-  local what = value == values.SOME_TENSOR and "a tensor" or format.text(value):match "^[^\n]*"
+  local what = handle.is_tensor(value) and format.text(value):match "^[^\n]*" or "a tensor"
   return { heading = name .. ": " .. what, more = "tensor" }
 end
 
 local function describe(name, value)
-  if value == values.SOME_TENSOR or handle.is_tensor(value) then
-    return describe_tensor(name, value)
-  end
+  if values.is_tensor(value) then return describe_tensor(name, value) end
   if members.is_module(value) then return describe_module(name, value) end
   if members.is_class(value) then return describe_class(value) end
   if type(value) == "function" then return describe_function(name, value) end
