@@ -19,7 +19,7 @@ local NARROW, MOST = 3, 40  -- of a bar; it is one pixel where there are more th
 local MANY, LIMIT = 4096, 30720
 local MARGIN, GAP = 8, 6
 local LABEL, TITLE = 11, 14
-local INK, LINE, GROUND = { 30, 30, 30 }, { 120, 120, 125 }, { 244, 244, 246 }
+local INK, LINE, GROUND = canvas.INK, { 120, 120, 125 }, { 244, 244, 246 }
 local UP, DOWN = { 31, 119, 180 }, { 203, 67, 53 }
 
 -- The range with zero in it, and how many values are not finite.

@@ -6,6 +6,7 @@
 
 local argument = require "cnn.argument"
 local autograd = require "cnn.autograd"
+local canvas = require "cnn.pictures.canvas"
 local err = require "cnn.error"
 local grid = require "cnn.pictures.grid"
 local handle = require "cnn.handle"
@@ -18,7 +19,7 @@ local tiles = require "cnn.pictures.tiles"
 local batch = {}
 
 local WHO = "cnn.image.batch"
-local RIGHT, WRONG = { 0, 105, 62 }, { 190, 30, 20 }
+local INK, RIGHT, WRONG = canvas.INK, { 0, 105, 62 }, canvas.WRONG
 
 -- Whole numbers from 1 to `most` (nil: any), one for each image.
 local function check_labels(name, list, count, most)
@@ -57,9 +58,9 @@ end
 
 local function label_of(classes, label, prediction)
   local name = label and pass.name(classes, label)
-  if prediction == nil then return name, images.INK end
+  if prediction == nil then return name, INK end
   local said = prediction and pass.name(classes, prediction) or "not finite"
-  if not label then return said, prediction and images.INK or WRONG end
+  if not label then return said, prediction and INK or WRONG end
   if prediction == label then return "✓ " .. said, RIGHT end
   return ("✗ %s\nis %s"):format(said, name), WRONG
 end

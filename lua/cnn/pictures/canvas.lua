@@ -47,7 +47,10 @@ local MOST_SIDE = 32767  -- in cairo
 local MOST_PIXELS = 2 ^ 28
 local BLACK, WHITE = { 0, 0, 0 }, { 255, 255, 255 }
 
-local canvas, Canvas = {}, {}
+-- Of text, of what is said beside it, and of what is wrong.
+local canvas = { INK = { 30, 30, 30 }, PALE = { 110, 110, 115 }, WRONG = { 190, 30, 20 } }
+
+local Canvas = {}
 Canvas.__index = Canvas
 
 local function cairo()

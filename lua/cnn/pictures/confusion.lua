@@ -131,8 +131,8 @@ end
 
 -- --------------------------------------------------------------------------------- as a picture
 
-local INK, PALE, LINE = { 30, 30, 30 }, { 110, 110, 115 }, { 222, 222, 226 }
-local WHITE, RIGHT, WRONG = { 255, 255, 255 }, { 8, 81, 156 }, { 190, 30, 20 }
+local INK, PALE, LINE = canvas.INK, canvas.PALE, { 222, 222, 226 }
+local WHITE, RIGHT, WRONG = { 255, 255, 255 }, { 8, 81, 156 }, canvas.WRONG
 local MARGIN, TITLE, NAME = 12, 15, 12
 local WIDEST = 170 -- pixels of a class name
 

@@ -17,7 +17,7 @@ local canvas = require "cnn.pictures.canvas"
 
 local grid = {}
 
-local INK, FRAME = { 30, 30, 30 }, { 172, 172, 172 }
+local INK, FRAME = canvas.INK, { 172, 172, 172 }
 local MARGIN, GAP, SPACE = 8, 6, 3 -- SPACE: between a tile and its label
 local LABEL, TITLE = 11, 14 -- font sizes
 local SIDE = 1200           -- pixels, what a grid's longer side aims at

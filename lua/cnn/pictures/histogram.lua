@@ -15,6 +15,7 @@ local err = require "cnn.error"
 local handle = require "cnn.handle"
 local look = require "cnn.probes.look"
 local members = require "cnn.members"
+local outputs = require "cnn.probes.outputs"
 local pass = require "cnn.pictures.pass"
 local picture = require "cnn.pictures.picture"
 local text = require "cnn.text"
@@ -63,22 +64,16 @@ local function weights_of(layers, options)
   return rows
 end
 
--- A module that only hands on what a layer inside it gave, as a Sequential does, has no row.
 local function recorder(rows, layers, n)
-  local paths, last, times = {}, {}, {}
+  local paths, times = {}, {}
   for _, place in ipairs(layers) do paths[place.module] = place.path end
-  local observer = {}
-  function observer.enter(_, depth) last[depth] = nil end
-  function observer.leave(node, depth, y)
-    local handed_on = last[depth] ~= nil and rawequal(last[depth], y)
-    if depth > 1 then last[depth - 1] = y end
+  return outputs(function(node, y)
     local path = paths[node]
-    if handed_on or not path or not handle.is_tensor(y) then return end
+    if not path or not handle.is_tensor(y) then return end
     times[node] = (times[node] or 0) + 1
     if times[node] > 1 then path = ("%s, call %d"):format(path, times[node]) end
     add_row(rows, path, node, "activations", y, n)
-  end
-  return observer
+  end)
 end
 
 local function activations_of(net, layers, x, options)
@@ -174,7 +169,7 @@ end
 
 -- ----------------------------------------------------------------------------------- as a picture
 
-local INK, PALE, MAGENTA = { 30, 30, 30 }, { 110, 110, 115 }, { 200, 0, 200 }
+local INK, PALE, MAGENTA = canvas.INK, canvas.PALE, { 200, 0, 200 }
 local LINE, ZEROS = { 190, 190, 195 }, { 170, 170, 175 }
 local colors = { weights = { 31, 119, 180 }, activations = { 214, 110, 20 } }
 local MARGIN, GAP = 12, 14

@@ -19,8 +19,6 @@ local tiles = require "cnn.pictures.tiles"
 
 local images = {}
 
-images.INK = { 30, 30, 30 }
-
 function images.batch(who, x)
   local fits = handle.is_tensor(x) and (x:dim() == 3 or x:dim() == 4) and x.device ~= "meta"
   if not fits or x:numel() == 0 then
@@ -68,7 +66,7 @@ function images.color(tile)
 end
 
 function images.message(line)
-  local options = { size = 14, color = images.INK }
+  local options = { size = 14, color = canvas.INK }
   local width, height = canvas.text_size(line, options)
   local c = canvas.new(width + 32, height + 32)
   c:text(16, 16, line, options)

@@ -8,6 +8,7 @@
 -- images are counted and said, not drawn.
 
 local argument = require "cnn.argument"
+local canvas = require "cnn.pictures.canvas"
 local grid = require "cnn.pictures.grid"
 local images = require "cnn.pictures.images"
 local pass = require "cnn.pictures.pass"
@@ -17,7 +18,6 @@ local text = require "cnn.text"
 local mistakes = {}
 
 local WHO = "net:mistakes"
-local WRONG = { 190, 30, 20 }
 
 local Mistakes = picture.extend {}
 Mistakes.__index = Mistakes
@@ -54,7 +54,7 @@ function Mistakes:draw()
     x = splits[self]:take(row.index)
     list[i] = images.tiles(x)[1]
     labels[i] = ("✗ %s %.3f\nis %s"):format(row.prediction_name, row.probability, row.label_name)
-    label_colors[i] = WRONG
+    label_colors[i] = canvas.WRONG
   end
   local pixels, places = grid.draw(list, {
     labels = labels, label_colors = label_colors, title = heading(self),

@@ -1,8 +1,7 @@
 -- probe.lua - net:probe(x): what each layer gives, in numbers, and what is wrong with it in words.
 --
--- A row is made for each call of a module, in the order in which the outputs come, but for modules
--- that only hand on what a layer inside them gave, as a Sequential does. What the columns mean is
--- said in statistics.lua; the words and their bounds are in marks.lua.
+-- A row is made for each call of a module that outputs.lua visits. What the columns mean is said in
+-- statistics.lua; the words and their bounds are in marks.lua.
 --
 -- Surprising: the net runs in the mode it is in, for in training batch norm and dropout do other
 -- things than in prediction; untouched.lua takes back what that changes.
@@ -15,6 +14,7 @@ local handle = require "cnn.handle"
 local look = require "cnn.probes.look"
 local marks = require "cnn.probes.marks"
 local members = require "cnn.members"
+local outputs = require "cnn.probes.outputs"
 local report = require "cnn.probes.report"
 local statistics = require "cnn.probes.statistics"
 local text = require "cnn.text"
@@ -45,9 +45,8 @@ end
 
 -- An observer that fills rows, and those rows. `inputs` has the statistics of each row's input.
 local function recorder(net)
-  local paths, rows, inputs, open = text.paths("", net), {}, {}, {}
+  local paths, rows, inputs = text.paths("", net), {}, {}
   local known = setmetatable({}, { __mode = "k" }) -- tensor -> its statistics
-  local observer = {}
 
   local function statistics_of(x)
     if not handle.is_tensor(x) then return {} end
@@ -55,26 +54,19 @@ local function recorder(net)
     return known[x]
   end
 
-  function observer.enter(_, depth, x)
-    open[depth] = { x = x, input = statistics_of(x) }
-  end
-
-  function observer.leave(node, depth, y)
-    local call = open[depth]
-    if depth > 1 then open[depth - 1].last = y end
-    if call.last ~= nil and rawequal(call.last, y) then return end
+  local function visit(node, y, x, input)
     local path = paths[node]
     local row = {
       path = path == "" and "net" or path or node.kind, layer = node:describe(), module = node,
     }
     for key, value in pairs(statistics_of(y)) do row[key] = value end
-    if rawequal(call.x, y) then row.saturated, row.dead = nil, nil end -- the one before is to blame
+    if rawequal(x, y) then row.saturated, row.dead = nil, nil end -- the one before is to blame
     if handle.is_tensor(y) then row.shape = tostring(y:shape()) end
     rows[#rows + 1] = row
-    inputs[row] = call.input
+    inputs[row] = input
   end
 
-  return observer, rows, inputs
+  return outputs(visit, statistics_of), rows, inputs
 end
 
 local function loss_of(y, options)
