@@ -23,6 +23,7 @@ static int write_header(out_file *o, const char *header, int64_t length) {
 }
 
 static int write_values(out_file *o, cnn_tensor *x) {
+    if (value_ready("save", x = as_host(x)) < 0) return -1;
     int width = dtype_bytes[tensor_dtype(x)];
     if (tensor_is_dense(x)) return out_write(o, tensor_ptr(x), (size_t)(tensor_numel(x) * width));
     row_walk w = rows_of(x);
@@ -40,10 +41,14 @@ static int write_values(out_file *o, cnn_tensor *x) {
 int cnn_safetensors_write(const char *file, const char *header, int64_t length,
                           cnn_tensor *const *list, int n) {
     for (int i = 0; i < n; i++)
-        if (!cnn_data(list[i])) return -1;
+        if (value_ready("save", list[i]) < 0) return -1;
     out_file o;
     if (out_open(&o, file) < 0) return -1;
     int status = write_header(&o, header, length);
-    for (int i = 0; i < n && !status; i++) status = write_values(&o, list[i]);
+    for (int i = 0; i < n && !status; i++) {
+        int scope = scope_begin(); /* a copy of what lies on a card lives as long as its writing */
+        status = write_values(&o, list[i]);
+        scope_end(scope, NULL);
+    }
     return out_close(&o, status);
 }

@@ -27,14 +27,36 @@ const char *cnn_header(void); /* the text of this file */
 const char *cnn_error(void);  /* why the last call failed, one line */
 int cnn_set_threads(int n);   /* 0: one for each CPU */
 int cnn_threads(void);
-int cnn_use_kernels(const char *variant); /* "generic" "blas" "avx2" "avx512"; NULL: the best */
-const char *cnn_kernels(void);            /* the variant in force */
-const char *cnn_cpu(void);                /* the CPU's name and instruction sets */
-void cnn_interrupt(int on);               /* 1: running and recorded ops fail with "interrupted" */
+/* "generic" "blas" "avx2" "avx512", of the card "cuda" "cublas" "cudnn"; NULL: the best */
+int cnn_use_kernels(const char *variant);
+const char *cnn_kernels(void); /* the variant in force */
+const char *cnn_cpu(void);     /* the CPU's name and instruction sets */
+void cnn_interrupt(int on);    /* 1: running and recorded ops fail with "interrupted" */
 int cnn_interrupted(void);
 int64_t cnn_bytes_alive(void); /* held by tensors */
 int64_t cnn_bytes_peak(void);  /* the most since cnn_reset_peak */
 void cnn_reset_peak(void);
+
+/* -------------------------------------------------------------------------- the CUDA device
+ * libcnn_cuda.so is opened when it is first asked for; a process uses one card. */
+int cnn_cuda_count(void);            /* cards that can be used; 0, and cnn_error says why */
+int cnn_cuda_open(int index);        /* the card "cuda" means from now on, from 0 */
+const char *cnn_cuda_describe(void); /* lines of "key value"; NULL: there is no library */
+/* bytes: held by tensors, taken from the card, the most held by tensors; free and in all */
+int cnn_cuda_memory(int64_t *in_use, int64_t *held, int64_t *peak, int64_t *free, int64_t *total);
+void cnn_cuda_reset_peak(void);
+void cnn_cuda_empty_cache(void);              /* gives the card back what is held and not in use */
+int cnn_cuda_wait(void);                      /* until everything asked for is done */
+int cnn_cuda_set_precision(const char *name); /* "auto" (tf32 in conv2d), "fp32", "tf32", "bf16" */
+int cnn_cuda_set_deterministic(int on);
+int cnn_cuda_set_autotune(int on);
+/* Which engine cuDNN takes for a convolution on a card "sm_90", which need not be there: conv is n
+ * h w c ldx, oh ow o ldy, kh kw sh sw ph pw dh dw, groups; direction 0 forward, 1 data, 2 weight
+ * gradient; joined: bits of what is computed with it. The answer is written to text. */
+int cnn_cuda_plan(const int64_t *conv, int direction, int joined, const char *precision,
+                  const char *card, char *text, int n);
+const char *cnn_cuda_cudnn(void); /* which cuDNN was found, or why none is used */
+int64_t cnn_cuda_graphs(void);    /* steps that ran as a captured graph, since the start */
 
 /* ------------------------------------------------------------------------ random numbers
  * Philox4x32-10 keyed by the seed; every random op takes the next stream. cnn_rng_step(k) sets the
@@ -279,6 +301,15 @@ cnn_loader *cnn_loader_new(cnn_dataset *d, const int32_t *order, int64_t count, 
 int cnn_loader_next(cnn_loader *l, cnn_tensor **x, cnn_tensor **y);
 double cnn_loader_waited(const cnn_loader *l); /* seconds that next had to wait */
 void cnn_loader_release(cnn_loader *l);
+/* The same batches on the card, where the data set's bytes are brought once: the first `images` of
+ * it, as stored or shuffled as cnn_permutation does (0, -1, or 1: a batch of the order as it is has
+ * not been used yet). first counts from 1; x and y are made when they are first used. */
+typedef struct cnn_pictures cnn_pictures;
+cnn_pictures *cnn_pictures_new(cnn_dataset *d, int64_t images, int h, int w);
+int cnn_pictures_shuffle(cnn_pictures *p, uint64_t seed, uint64_t stream);
+int cnn_pictures_batch(cnn_pictures *p, int64_t first, int64_t count, cnn_tensor **x,
+                       cnn_tensor **y);
+void cnn_pictures_release(cnn_pictures *p);
 /* bilinear, no antialias, align_corners=false: N C H W f32 or u8 -> f32; no gradient */
 cnn_tensor *cnn_resize(cnn_tensor *x, int h, int w);
 

@@ -12,7 +12,7 @@
 #define CNN_CORE_H
 
 #include "cnn.h"
-#include "../kernels/kernels.h"
+#include "../kernels/device.h"
 
 #include <stddef.h>
 
@@ -21,7 +21,17 @@
 typedef enum { DEV_CPU, DEV_META, DEV_CUDA } cnn_dev;
 
 /* How a storage gets its first values, when it is first used. */
-typedef enum { FILL_NONE, FILL_CONST, FILL_UNIFORM, FILL_NORMAL, FILL_RANGE } cnn_fill_kind;
+typedef enum {
+    FILL_NONE,
+    FILL_CONST,
+    FILL_UNIFORM,
+    FILL_NORMAL,
+    FILL_RANGE,
+    FILL_IMAGES, /* gathered on the card from a data set that lies there */
+    FILL_LABELS
+} cnn_fill_kind;
+
+typedef struct cnn_pictures cnn_pictures; /* an epoch's pictures on the card: pictures.c */
 
 typedef struct cnn_storage {
     int refs;
@@ -33,7 +43,11 @@ typedef struct cnn_storage {
     int lost;         /* its op failed when a recorded step ran */
     cnn_fill_kind fill;
     double fill_a, fill_b;
-    uint64_t seed, stream;
+    k_draw draw;        /* of a random fill */
+    cnn_pictures *from; /* of images and labels */
+    int64_t first;      /* the position of theirs in it */
+    uint64_t seen;      /* by which reading of a recorded step (plan.c), */
+    int number;         /* and its number there */
 } cnn_storage;
 
 typedef struct cnn_entry cnn_entry;
@@ -63,9 +77,15 @@ typedef struct cnn_op {
     int (*gradient)(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
     unsigned saves_in, saves_out; /* bit i: the value of input / output i is needed by gradient */
     unsigned reuses_in; /* bit i: output 0 may lie where input i lies, once nobody else needs it */
+    int moves;          /* from device to device: it waits, so no graph can hold it */
+    /* The part of attr that may change from one recorded step to the next while the step stays the
+     * same: a k_draw, k_sgd, k_adam. The kernels of a card find it through k_device.live. */
+    unsigned varying_at, varying_bytes;
+    /* Instead of run: 1 <= n <= MOST_JOINED neighbours on the tape with equal attr, at once. */
+    int (*run_many)(cnn_entry *const *list, int n);
 } cnn_op;
 
-enum { ENTRY_ATTR = 192 };
+enum { ENTRY_ATTR = 192, MOST_JOINED = 1024 };
 
 struct cnn_entry {
     int refs;
@@ -98,6 +118,33 @@ const char *sizes_text(const int64_t *size, int n);
 void *memory_take(int64_t bytes);
 void memory_give(void *p, int64_t bytes);
 
+/* ------------------------------------------------------------------------------ device.c */
+/* The card's services; NULL before card_open. */
+const k_device *card(void);
+const char *card_name(void);              /* "cuda:0" */
+int card_open(const char *op, int index); /* index < 0: the one that is open, or the first */
+const k_table *card_kernels(void);
+int card_use_kernels(const char *variant);
+int card_check(const char *op);         /* did what was asked of it go well, as far as is known? */
+int card_asked(const char *op, int rc); /* rc of a call of card(): 0, or -1 with the error set */
+/* Waits, reads, and says what the kernels could not say when they ran. */
+int card_read(void *to, const void *from, int64_t bytes);
+void *card_take(int64_t bytes); /* NULL with the error set */
+/* Memory of a device, as memory_take and memory_give. */
+void *device_take(cnn_dev device, int64_t bytes);
+void device_give(cnn_dev device, void *p, int64_t bytes);
+
+/* -------------------------------------------------------------------------------- plan.c */
+/* A recorded step on the card as a captured graph. 1: it ran so; 0: run the list plainly; -1. */
+int plan_run(cnn_entry *first);
+int plan_capturing(void);
+void plan_forget(void); /* all of them: something changed that they rest on */
+
+/* ---------------------------------------------------------------------------- pictures.c */
+void pictures_fill(cnn_storage *s); /* FILL_IMAGES, FILL_LABELS */
+k_images pictures_shape(const cnn_storage *s);
+void pictures_release(cnn_pictures *p);
+
 /* ------------------------------------------------------------------------------ tensor.c */
 extern const char *const dtype_names[K_DTYPES];
 extern const int dtype_bytes[K_DTYPES];
@@ -118,7 +165,10 @@ cnn_tensor *tensor_alias(const cnn_tensor *x);
 cnn_tensor *tensor_retain(cnn_tensor *x);
 /* Memory for its storage (filled as it asks); 0 or -1. */
 int storage_ready(cnn_storage *s);
-void storage_set(cnn_storage *s, int64_t from, int64_t count, double value); /* it is ready */
+/* count elements from `from` on := value; it is ready */
+void storage_set(cnn_storage *s, int64_t from, int64_t count, double value);
+/* value as an element of a dtype, saturated */
+void element_of(k_dtype dtype, double value, void *one);
 void storage_release(cnn_storage *s);
 /* The address of the first element; the storage is ready. */
 static inline float *tensor_f32(const cnn_tensor *x) {
@@ -142,6 +192,8 @@ int tensor_is_channels_last(const cnn_tensor *x);
 int tensor_same_dense_layout(const cnn_tensor *x, const cnn_tensor *y);
 /* Checks: x is given (not NULL) and alive; else the error "<op>: <what> ...". 0 or -1. */
 int check_tensor(const char *op, const char *what, const cnn_tensor *x);
+/* The same, and x has its value, where it lies. */
+int value_ready(const char *op, cnn_tensor *x);
 /* x is no expanded view, so that each element can be written. */
 int check_not_expanded(const char *op, const char *what, const cnn_tensor *x);
 /* A dtype's or a device's code by name (NULL: f32, cpu), or -1 with an error. */
@@ -166,10 +218,18 @@ cnn_tensor *tape_append1(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_
 int tape_append_inplace(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor *const *out,
                         int n_out, const void *attr, size_t attr_bytes);
 static inline void *entry_attr(cnn_entry *e) { return e->attr; }
+/* Whether the op computes anything: a view does not. */
+static inline int op_runs(const cnn_op *op) { return op->run || op->run_many; }
 int entry_wants(const cnn_entry *e, int input); /* the input exists and requires a gradient */
 const k_table *entry_kernels(const cnn_entry *e);
 int tape_flush(void); /* runs what is pending */
-/* Scratch for the op that runs, 64-byte aligned, gone when its run returns; NULL with an error. */
+/* For plan.c: runs the first of those pending and what joins it, 0 or -1; how many entries join e;
+ * memory for what outlives the step; all pending ones count as run. */
+int tape_run_next(void);
+int entry_joins(const cnn_entry *e);
+int tape_lasting_ready(void);
+void tape_count_as_run(void);
+/* Scratch on the op's device, 64-byte aligned, gone when its run returns; NULL with an error. */
 void *entry_scratch(cnn_entry *e, int64_t bytes);
 /* Ownership inside core: every public op opens a scope; whatever tensor is made or returned by a
  * function below belongs to the innermost scope, so no code path releases by hand, error paths
@@ -198,6 +258,12 @@ void custom_drop(cnn_entry *e); /* its number is reported by cnn_custom_dropped 
 cnn_tensor *as_f32(cnn_tensor *x);
 /* x as a matrix of pixels (a channels-last copy is emitted when it is not one). */
 cnn_tensor *as_channels_last(cnn_tensor *x);
+/* x on the CPU, a copy if it is elsewhere. */
+cnn_tensor *as_host(cnn_tensor *x);
+/* x for an op with tensors on `device`: a constant without axes comes along from the CPU. */
+cnn_tensor *as_beside(cnn_tensor *x, cnn_dev device);
+/* The error of a position that the card met. */
+int positions_fail(const k_trouble *t);
 /* x dense in row-major order. */
 cnn_tensor *as_dense(cnn_tensor *x);
 /* dy summed over the axes that broadcasting `like` to dy's shape added. */

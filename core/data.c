@@ -88,6 +88,7 @@ static cnn_dataset *dataset_new(void) {
 
 void cnn_dataset_release(cnn_dataset *d) {
     if (!d || --d->refs) return;
+    device_give(DEV_CUDA, d->on_card, 0);
     free(d->pixels);
     free(d->labels);
     free(d);
@@ -133,7 +134,7 @@ cnn_dataset *cnn_dataset_idx(const char *images, const char *labels, int classes
 /* ------------------------------------------------------------------------------ from tensors */
 
 static int take_pixels(cnn_dataset *d, cnn_tensor *x) {
-    if (!cnn_data(x)) return -1;
+    if (!cnn_data(x = as_host(x))) return -1;
     if (x->nd != 4 || tensor_dtype(x) != K_U8 || tensor_numel(x) == 0)
         return fail("dataset: expected images N x C x H x W of u8, got %s of %s", shape_text(x),
                     cnn_dtype(x));
@@ -150,7 +151,7 @@ static int take_pixels(cnn_dataset *d, cnn_tensor *x) {
 }
 
 static int take_labels(cnn_dataset *d, cnn_tensor *y, int classes) {
-    if (!cnn_data(y)) return -1;
+    if (value_ready("dataset", y) < 0) return -1;
     if (tensor_numel(y) != d->count)
         return fail("dataset: expected %lld labels, one for each image, got %s",
                     (long long)d->count, shape_text(y));
@@ -172,7 +173,10 @@ cnn_dataset *cnn_dataset_from(cnn_tensor *images, cnn_tensor *labels, int classe
     if (classes_check(classes) < 0) return NULL;
     cnn_dataset *d = dataset_new();
     if (!d) return NULL;
-    return take_pixels(d, images) < 0 || take_labels(d, labels, classes) < 0 ? dataset_drop(d) : d;
+    int scope = scope_begin();
+    int status = take_pixels(d, images) < 0 ? -1 : take_labels(d, labels, classes);
+    scope_end(scope, NULL);
+    return status < 0 ? dataset_drop(d) : d;
 }
 
 int64_t cnn_dataset_count(const cnn_dataset *d) { return d->count; }

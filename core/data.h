@@ -6,8 +6,9 @@
 struct cnn_dataset {
     int refs; /* the owner's and one for each loader */
     int64_t count, channels, height, width;
-    uint8_t *pixels; /* count x height x width x channels */
-    uint8_t *labels; /* from 0 */
+    uint8_t *pixels;  /* count x height x width x channels */
+    uint8_t *labels;  /* from 0 */
+    uint8_t *on_card; /* pixels, then labels; NULL until they are asked for there */
 };
 
 #endif

@@ -16,6 +16,7 @@ const char *cnn_version(void) { return "0.1.0"; }
 static k_table cpu_table;
 
 const k_table *kernels_of(cnn_dev device) {
+    if (device == DEV_CUDA) return card_kernels();
     if (device != DEV_CPU) return 0;
     if (!cpu_table.copy) {
         const char *wanted = getenv("CNN_KERNELS"); /* an unknown name is the best variant */
@@ -27,8 +28,13 @@ const k_table *kernels_of(cnn_dev device) {
 int cnn_use_kernels(const char *variant) {
     error_clear();
     if (tape_flush() < 0) return -1;
-    if (k_select(&cpu_table, variant) == 0) return 0;
-    return fail("kernels: expected generic, blas, avx2 or avx512 and a CPU that runs it, got %s",
+    int of_card = variant && (!strcmp(variant, "cuda") || !strcmp(variant, "cublas") ||
+                              !strcmp(variant, "cudnn"));
+    if (of_card && card_open("kernels", -1) < 0) return -1;
+    if (card() && (of_card || !variant) && card_use_kernels(variant) < 0) return -1;
+    if (of_card || k_select(&cpu_table, variant) == 0) return 0;
+    return fail("kernels: expected generic, blas, avx2 or avx512 and a CPU that runs it, or cuda, "
+                "cublas or cudnn, got %s",
                 variant);
 }
 

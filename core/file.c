@@ -116,8 +116,19 @@ static int in_read(FILE *f, const char *file, int64_t offset, void *data, size_t
                 ferror(f) ? strerror(errno) : "the file ends there");
 }
 
+/* x := the values in logical order, by way of a tensor on the CPU. */
+static int read_to_card(cnn_tensor *x, const void *values) {
+    int scope = scope_begin(), was = cnn_set_grad_enabled(0);
+    cnn_tensor *from = cnn_from_data(x->size, x->nd, cnn_dtype(x), values);
+    int status = from ? cnn_copy(x, from) : -1;
+    cnn_set_grad_enabled(was);
+    scope_end(scope, NULL);
+    return status;
+}
+
 int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x) {
-    if (!cnn_data(x) || check_not_expanded("file_read", "x", x)) return -1;
+    error_clear();
+    if (value_ready("file_read", x) < 0 || check_not_expanded("file_read", "x", x)) return -1;
     int width = dtype_bytes[tensor_dtype(x)];
     int64_t bytes = tensor_numel(x) * width;
     FILE *f = in_open(file);
@@ -131,7 +142,9 @@ int cnn_file_read(const char *file, int64_t offset, cnn_tensor *x) {
     char *data = NULL;
     if (!status && !(data = memory_take(bytes))) status = -1;
     if (!status) status = in_read(f, file, offset, data, (size_t)bytes);
-    if (!status) {
+    if (!status && tensor_device(x) == DEV_CUDA)
+        status = read_to_card(x, data);
+    else if (!status) {
         const char *from = data;
         x->storage->version++;
         for (row_walk w = rows_of(x); rows_next(&w); from += w.length * width)

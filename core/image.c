@@ -106,7 +106,7 @@ static void *pack(const cnn_tensor *x, png_alloc_size_t *bytes) {
 
 /* The file's bytes, which the caller frees; x is checked first. */
 static void *png_bytes(cnn_tensor *x, png_alloc_size_t *bytes) {
-    if (!cnn_data(x)) return NULL;
+    if (!cnn_data(x = as_host(x))) return NULL;
     if (x->nd != 3 || tensor_dtype(x) != K_U8 || (x->size[0] != 1 && x->size[0] != 3) ||
         tensor_numel(x) == 0 || x->size[1] * x->size[2] > MOST_PIXELS)
         return fail_null("png: expected a picture C x H x W of u8 with 1 or 3 channels, got %s of "
@@ -117,7 +117,9 @@ static void *png_bytes(cnn_tensor *x, png_alloc_size_t *bytes) {
 
 cnn_tensor *cnn_png_pack(cnn_tensor *x) {
     png_alloc_size_t bytes;
+    int scope = scope_begin();
     void *packed = png_bytes(x, &bytes);
+    scope_end(scope, NULL);
     if (!packed) return NULL;
     int64_t size = (int64_t)bytes;
     cnn_tensor *y = cnn_from_data(&size, 1, "u8", packed);
@@ -128,7 +130,9 @@ cnn_tensor *cnn_png_pack(cnn_tensor *x) {
 /* Packed in memory first, so that a full disk is met by out_write, which can say so. */
 int cnn_png_write(const char *file, cnn_tensor *x) {
     png_alloc_size_t bytes;
+    int scope = scope_begin();
     void *packed = png_bytes(x, &bytes);
+    scope_end(scope, NULL);
     if (!packed) return -1;
     out_file o;
     int status = out_open(&o, file);

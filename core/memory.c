@@ -42,7 +42,7 @@ static int no_arena = CNN_MALLOC_ONLY;
 static block *last;
 static int64_t alive, peak;
 
-int64_t cnn_bytes_alive(void) { return alive; }
+int64_t cnn_bytes_alive(void) { return alive + (card() ? card()->in_use() : 0); }
 int64_t cnn_bytes_peak(void) { return peak; }
 void cnn_reset_peak(void) { peak = alive; }
 

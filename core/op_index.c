@@ -16,29 +16,41 @@ typedef struct {
     int64_t limit;
 } positions_attr;
 
-/* in: dense numbers of any dtype; out: i32 from 0 */
+/* What is asked of positions, by number, so that a card that finds a bad one can name it later.
+ * The ops that take positions are few. */
+enum { MOST_KINDS = 64 };
+static positions_attr kinds[MOST_KINDS];
+static int kind_count;
+
+static int kind_of(const positions_attr *a) {
+    for (int i = 0; i < kind_count; i++)
+        if (kinds[i].op == a->op && kinds[i].what == a->what && kinds[i].limit == a->limit)
+            return i;
+    int i = kind_count < MOST_KINDS ? kind_count++ : MOST_KINDS - 1; /* the last one gives way */
+    kinds[i] = *a;
+    return i;
+}
+
+int positions_fail(const k_trouble *t) {
+    const positions_attr *a = &kinds[t->op];
+    if (t->value != floor(t->value))
+        return fail("%s: %s %g at position %lld is not a whole number", a->op, a->what, t->value,
+                    (long long)t->at + 1);
+    return fail("%s: %s %.0f at position %lld is not in 1 .. %lld", a->op, a->what, t->value,
+                (long long)t->at + 1, (long long)a->limit);
+}
+
+/* in: dense numbers of any dtype; out: i32 from 0. A card goes on with position 0 in place of a bad
+ * one; when nothing is recorded it is asked at once, else when a value is next read. */
 static int indices_run(cnn_entry *e) {
     const positions_attr *a = entry_attr(e);
-    int64_t n = tensor_numel(e->in[0]);
-    const void *from = tensor_ptr(e->in[0]);
-    k_dtype dtype = tensor_dtype(e->in[0]);
-    int32_t *to = tensor_ptr(e->out[0]);
-    float *real = 0; /* i32 is read as it is: a float does not hold all of it */
-    if (dtype != K_I32) {
-        if (!(real = entry_scratch(e, n * (int64_t)sizeof *real))) return -1;
-        entry_kernels(e)->to_f32(n, dtype, from, real);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        double v = real ? (double)real[i] : (double)((const int32_t *)from)[i];
-        if (v != floor(v))
-            return fail("%s: %s %g at position %lld is not a whole number", a->op, a->what, v,
-                        (long long)i + 1);
-        if (!(v >= 1 && v <= (double)a->limit))
-            return fail("%s: %s %.0f at position %lld is not in 1 .. %lld", a->op, a->what, v,
-                        (long long)i + 1, (long long)a->limit);
-        to[i] = (int32_t)(v - 1);
-    }
-    return 0;
+    const cnn_tensor *x = e->in[0];
+    int on_card = tensor_device(x) == DEV_CUDA, op = kind_of(a);
+    k_trouble here = {0};
+    entry_kernels(e)->positions(tensor_numel(x), tensor_dtype(x), tensor_ptr(x), a->limit, op,
+                                tensor_ptr(e->out[0]), on_card ? card()->trouble_at() : &here);
+    if (on_card && !plan_capturing() && card_asked(a->op, card()->trouble(&here)) < 0) return -1;
+    return here.found ? positions_fail(&here) : 0;
 }
 
 static const cnn_op op_indices = {.name = "indices", .run = indices_run};

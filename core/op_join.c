@@ -139,7 +139,9 @@ static const cnn_op op_pad = {.name = "pad", .run = pad_run, .gradient = pad_gra
 cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value) {
     int scope = scope_begin();
     int64_t size[CNN_MAX_DIM];
-    pad_attr attr = {{0}, (float)value};
+    pad_attr attr;
+    memset(&attr, 0, sizeof attr); /* its padding too: recorded steps are compared by it */
+    attr.value = (float)value;
     if (check_tensor("pad", "x", x) < 0) return scope_end(scope, 0);
     if (n % 2 || n > 2 * x->nd)
         return scope_end(scope, fail_null("pad: expected up to %d pairs (before, after) for %s, "
@@ -174,10 +176,12 @@ static int fill_run(cnn_entry *e) {
         storage_set(x->storage, x->offset, tensor_numel(x), value);
         return 0;
     }
-    cnn_storage one = {.refs = 1, .count = 1, .dtype = tensor_dtype(x)};
-    float number[1];
-    one.data = number;
-    storage_set(&one, 0, 1, value);
+    int bytes = dtype_bytes[tensor_dtype(x)];
+    char number[4];
+    cnn_storage one = {.refs = 1, .count = 1, .device = tensor_device(x), .dtype = tensor_dtype(x)};
+    if (!(one.data = entry_scratch(e, sizeof number))) return -1;
+    element_of(one.dtype, value, number);
+    entry_kernels(e)->fill(1, bytes, number, one.data);
     cnn_tensor constant = {.storage = &one};
     copy_values(entry_kernels(e), x, &constant);
     return 0;
@@ -224,6 +228,8 @@ int cnn_copy(cnn_tensor *x, cnn_tensor *from) {
     if (!rc && from->requires_grad && cnn_grad_enabled())
         rc = fail("copy: the source's gradient would be lost; copy from:detach(), or do it inside "
                   "cnn.no_grad");
+    if (!rc && tensor_device(x) != DEV_META && tensor_device(from) != tensor_device(x))
+        rc = (from = cnn_to(from, cnn_device(x))) ? 0 : -1;
     if (!rc && tensor_dtype(from) != tensor_dtype(x))
         rc = (from = cnn_to(from, dtype_names[tensor_dtype(x)])) ? 0 : -1;
     if (!rc && from->storage == x->storage) /* they may overlap */

@@ -68,9 +68,11 @@ static int check_pixels(const char *op, const cnn_tensor *x, int64_t *pixels) {
 
 /* in: x; out: mean, var of each channel */
 static int batch_stats_run(cnn_entry *e) {
+    const k_table *k = entry_kernels(e);
     k_norm s = norm_of(e, e->in[0], e->in[0]);
-    entry_kernels(e)->batch_stats(&s, tensor_f32(e->in[0]), tensor_f32(e->out[0]),
-                                  tensor_f32(e->out[1]));
+    void *scratch = entry_scratch(e, k->norm_scratch(&s));
+    if (!scratch) return -1;
+    k->batch_stats(&s, tensor_f32(e->in[0]), tensor_f32(e->out[0]), tensor_f32(e->out[1]), scratch);
     return 0;
 }
 
@@ -78,15 +80,8 @@ static const cnn_op op_batch_stats = {.name = "batch_stats", .run = batch_stats_
 
 /* rstd = sqrt(v) / v with v = var + eps. in: var; out: rstd */
 static int rstd_run(cnn_entry *e) {
-    const k_table *k = entry_kernels(e);
     const norm_attr *a = entry_attr(e);
-    const k_loop l = {.nd = 1, .size = {a->s.c}, .sy = {1}, .sa = {1}, .sb = {1}};
-    const float shift[2] = {1, a->eps};
-    float *y = tensor_f32(e->out[0]), *v = entry_scratch(e, a->s.c * (int64_t)sizeof *v);
-    if (!v) return -1;
-    k->affine(&l, v, tensor_f32(e->in[0]), 0, 0, shift);
-    k->sqrt(&l, y, v, 0, 0, shift);
-    k->div(&l, y, y, v, 0, shift);
+    entry_kernels(e)->rstd(a->s.c, tensor_f32(e->in[0]), a->eps, tensor_f32(e->out[0]));
     return 0;
 }
 
@@ -94,12 +89,14 @@ static const cnn_op op_rstd = {.name = "rstd", .run = rstd_run};
 
 /* in: x, dy, mean, rstd, gamma or NULL; out: dx, dgamma, dbeta */
 static int batch_norm_grad_run(cnn_entry *e) {
+    const k_table *k = entry_kernels(e);
     const norm_attr *a = entry_attr(e);
     k_norm s = norm_of(e, e->in[0], e->in[1]);
-    entry_kernels(e)->batch_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                      tensor_f32(e->in[2]), tensor_f32(e->in[3]), values(e->in[4]),
-                                      a->training, tensor_f32(e->out[0]), tensor_f32(e->out[1]),
-                                      tensor_f32(e->out[2]));
+    void *scratch = entry_scratch(e, k->norm_scratch(&s));
+    if (!scratch) return -1;
+    k->batch_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),
+                       tensor_f32(e->in[3]), values(e->in[4]), a->training, tensor_f32(e->out[0]),
+                       tensor_f32(e->out[1]), tensor_f32(e->out[2]), scratch);
     return 0;
 }
 
@@ -132,21 +129,10 @@ typedef struct {
 
 /* in: mean, var of the batch; out, in place: the running ones */
 static int running_stats_run(cnn_entry *e) {
-    const k_table *k = entry_kernels(e);
     const running_attr *a = entry_attr(e);
-    int64_t c = e->in[0]->size[0];
-    float *part = entry_scratch(e, c * (int64_t)sizeof *part);
-    if (!part) return -1;
-    for (int i = 0; i < 2; i++) {
-        int64_t step = e->out[i]->stride[0];
-        float *y = tensor_f32(e->out[i]);
-        const k_loop fresh = {.nd = 1, .size = {c}, .sy = {1}, .sa = {1}};
-        const k_loop old = {.nd = 1, .size = {c}, .sy = {step}, .sa = {step}, .sb = {1}};
-        const float take[2] = {a->take[i], 0}, keep[2] = {a->keep, 0};
-        k->affine(&fresh, part, tensor_f32(e->in[i]), 0, 0, take);
-        k->affine(&old, y, y, 0, 0, keep);
-        k->add(&old, y, y, part, 0, keep);
-    }
+    for (int i = 0; i < 2; i++)
+        entry_kernels(e)->running(e->in[0]->size[0], a->keep, a->take[i], tensor_f32(e->in[i]),
+                                  e->out[i]->stride[0], tensor_f32(e->out[i]));
     return 0;
 }
 
@@ -231,10 +217,13 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
 
 /* in: x, dy, mean, rstd, gamma or NULL; out: dx, dgamma, dbeta */
 static int group_norm_grad_run(cnn_entry *e) {
+    const k_table *k = entry_kernels(e);
     k_norm s = norm_of(e, e->in[0], e->in[1]);
-    entry_kernels(e)->group_norm_grad(
-        &s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]), tensor_f32(e->in[3]),
-        values(e->in[4]), tensor_f32(e->out[0]), tensor_f32(e->out[1]), tensor_f32(e->out[2]));
+    void *scratch = entry_scratch(e, k->norm_scratch(&s));
+    if (!scratch) return -1;
+    k->group_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),
+                       tensor_f32(e->in[3]), values(e->in[4]), tensor_f32(e->out[0]),
+                       tensor_f32(e->out[1]), tensor_f32(e->out[2]), scratch);
     return 0;
 }
 

@@ -57,23 +57,29 @@ static int step_by_gradient(const cnn_op *op, cnn_tensor *const *out, int n_out,
     return grad ? tape_append_inplace(op, &grad, 1, out, n_out, attr, bytes) : -1;
 }
 
+/* What the kernels step at once: each entry's gradient, parameter and buffers. */
+static const k_part *parts_of(cnn_entry *const *list, int n) {
+    static k_part part[MOST_JOINED];
+    for (int i = 0; i < n; i++) {
+        const cnn_entry *e = list[i];
+        part[i] = (k_part){.n = tensor_numel(e->out[0]),
+                           .p = tensor_f32(e->out[0]),
+                           .g = tensor_f32(e->in[0]),
+                           .u = e->n_out > 1 ? tensor_f32(e->out[1]) : NULL,
+                           .v = e->n_out > 2 ? tensor_f32(e->out[2]) : NULL};
+    }
+    return part;
+}
+
 /* ---------------------------------------------------------------------------------------- sgd */
 
-typedef struct {
-    float lr, momentum, weight_decay;
-    int nesterov, first;
-} sgd_attr;
-
-/* in: gradient; out: parameter, velocity unless the momentum is 0 */
-static int sgd_run(cnn_entry *e) {
-    const sgd_attr *a = entry_attr(e);
-    entry_kernels(e)->sgd(tensor_numel(e->out[0]), tensor_f32(e->out[0]), tensor_f32(e->in[0]),
-                          e->n_out > 1 ? tensor_f32(e->out[1]) : 0, a->lr, a->momentum,
-                          a->weight_decay, a->nesterov, a->first);
+/* in: gradient; out: parameter, velocity unless the momentum is 0; attr: k_sgd */
+static int sgd_run(cnn_entry *const *list, int n) {
+    entry_kernels(list[0])->sgd(n, parts_of(list, n), entry_attr(list[0]));
     return 0;
 }
 
-static const cnn_op op_sgd = {.name = "sgd", .run = sgd_run};
+static const cnn_op op_sgd = {.name = "sgd", .run_many = sgd_run, .varying_bytes = sizeof(k_sgd)};
 
 static int check_sgd(const cnn_tensor *param, const cnn_tensor *velocity, double lr,
                      double momentum, double weight_decay, int nesterov) {
@@ -90,7 +96,7 @@ int cnn_sgd(cnn_tensor *param, cnn_tensor *velocity, double lr, double momentum,
             double weight_decay, int nesterov, int first) {
     int scope = scope_begin();
     int rc = check_sgd(param, velocity, lr, momentum, weight_decay, nesterov);
-    sgd_attr a = {(float)lr, (float)momentum, (float)weight_decay, nesterov, first};
+    k_sgd a = {(float)lr, (float)momentum, (float)weight_decay, nesterov, first};
     cnn_tensor *out[] = {param, velocity};
     if (!rc) rc = step_by_gradient(&op_sgd, out, momentum == 0 ? 1 : 2, &a, sizeof a);
     scope_end(scope, 0);
@@ -99,22 +105,14 @@ int cnn_sgd(cnn_tensor *param, cnn_tensor *velocity, double lr, double momentum,
 
 /* --------------------------------------------------------------------------------------- adam */
 
-typedef struct {
-    float lr, beta1, beta2, eps, weight_decay;
-    int decoupled;
-    int64_t step;
-} adam_attr;
-
-/* in: gradient; out: parameter, m, v */
-static int adam_run(cnn_entry *e) {
-    const adam_attr *a = entry_attr(e);
-    entry_kernels(e)->adam(tensor_numel(e->out[0]), tensor_f32(e->out[0]), tensor_f32(e->in[0]),
-                           tensor_f32(e->out[1]), tensor_f32(e->out[2]), a->lr, a->beta1, a->beta2,
-                           a->eps, a->weight_decay, a->decoupled, a->step);
+/* in: gradient; out: parameter, m, v; attr: k_adam */
+static int adam_run(cnn_entry *const *list, int n) {
+    entry_kernels(list[0])->adam(n, parts_of(list, n), entry_attr(list[0]));
     return 0;
 }
 
-static const cnn_op op_adam = {.name = "adam", .run = adam_run};
+static const cnn_op op_adam = {
+    .name = "adam", .run_many = adam_run, .varying_bytes = sizeof(k_adam)};
 
 int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1, double beta2,
              double eps, double weight_decay, int decoupled, int64_t step) {
@@ -125,8 +123,8 @@ int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double 
              check_beta(op, "beta1", beta1) || check_beta(op, "beta2", beta2) ||
              check_amount(op, "eps", eps) || check_amount(op, "weight_decay", weight_decay);
     if (!rc && step < 1) rc = fail("%s: expected a step from 1, got %lld", op, (long long)step);
-    adam_attr a = {(float)lr,           (float)beta1, (float)beta2, (float)eps,
-                   (float)weight_decay, decoupled,    step};
+    k_adam a = {(float)lr,           (float)beta1, (float)beta2, (float)eps,
+                (float)weight_decay, decoupled,    step};
     cnn_tensor *out[] = {param, m, v};
     if (!rc) rc = step_by_gradient(&op_adam, out, 3, &a, sizeof a);
     scope_end(scope, 0);

@@ -128,8 +128,11 @@ static cnn_tensor *apply(const pointwise *op, cnn_tensor *a, cnn_tensor *b, cnn_
             return scope_end(scope, 0);
     int nd = broadcast_shape(op->op.name, in, n, size);
     if (nd < 0) return scope_end(scope, 0);
+    cnn_dev device = DEV_CPU;
     for (int i = 0; i < n; i++)
-        if (!(in[i] = as_f32(in[i]))) return scope_end(scope, 0);
+        if (tensor_device(in[i]) == DEV_CUDA) device = DEV_CUDA;
+    for (int i = 0; i < n; i++)
+        if (!(in[i] = as_f32(as_beside(in[i], device)))) return scope_end(scope, 0);
     pointwise_attr attr = {{(float)p0, (float)p1}};
     cnn_tensor *y = output_for(in, n, size, nd);
     return scope_end(scope, tape_append1(&op->op, in, n, y, &attr, sizeof attr));
@@ -277,16 +280,22 @@ FUSED(clamp, A)
 
 enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before they write it */
 
-#define POINTWISE(name, gradient, in, out)                                                         \
-    static const pointwise op_##name = {{#name, pointwise_run, gradient, in, out, ANY_INPUT},      \
-                                        offsetof(k_table, name)};
+#define POINTWISE(which, gradient_of, in, out)                                                     \
+    static const pointwise op_##which = {{.name = #which,                                          \
+                                          .run = pointwise_run,                                    \
+                                          .gradient = gradient_of,                                 \
+                                          .saves_in = in,                                          \
+                                          .saves_out = out,                                        \
+                                          .reuses_in = ANY_INPUT},                                 \
+                                         offsetof(k_table, which)};
 POINTWISE(add, add_gradient, 0, 0)
 POINTWISE(sub, sub_gradient, 0, 0)
 POINTWISE(mul, mul_gradient, 3, 0)
 POINTWISE(div, div_gradient, 2, 1)
 POINTWISE(pow, pow_gradient, 3, 1)
-static const pointwise op_square = {{"power", pointwise_run, square_gradient, 1, 0, 0},
-                                    offsetof(k_table, mul)};
+static const pointwise op_square = {
+    {.name = "power", .run = pointwise_run, .gradient = square_gradient, .saves_in = 1},
+    offsetof(k_table, mul)};
 POINTWISE(maximum, maximum_gradient, 3, 0)
 POINTWISE(minimum, minimum_gradient, 3, 0)
 POINTWISE(eq, 0, 0, 0)
@@ -311,9 +320,9 @@ POINTWISE(silu, silu_gradient, 1, 0)
 POINTWISE(clamp, clamp_gradient, 1, 0)
 POINTWISE(affine, affine_gradient, 0, 0)
 
-#define FUSED_GRADIENT(name)                                                                       \
-    static const pointwise name = {{#name, pointwise_run, 0, 0, 0, ANY_INPUT},                     \
-                                   offsetof(k_table, name)};
+#define FUSED_GRADIENT(which)                                                                      \
+    static const pointwise which = {                                                               \
+        {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT}, offsetof(k_table, which)};
 FUSED_GRADIENT(tanh_grad)
 FUSED_GRADIENT(sigmoid_grad)
 FUSED_GRADIENT(relu_grad)

@@ -8,7 +8,7 @@
 #include "layers.h"
 
 typedef struct {
-    uint64_t seed, stream;
+    k_draw draw; /* first: what varies (see the ops) */
     float p;
     int pixels; /* y is stored channels-last */
 } dropout_attr;
@@ -16,12 +16,13 @@ typedef struct {
 /* in: x, packed; out: y, stored like it */
 static int dropout_run(cnn_entry *e) {
     const dropout_attr *a = entry_attr(e);
-    entry_kernels(e)->dropout(tensor_numel(e->out[0]), a->seed, a->stream, a->p,
-                              tensor_f32(e->in[0]), tensor_f32(e->out[0]));
+    entry_kernels(e)->dropout(tensor_numel(e->out[0]), &a->draw, a->p, tensor_f32(e->in[0]),
+                              tensor_f32(e->out[0]));
     return 0;
 }
 
-static const cnn_op op_dropout_grad = {.name = "dropout_grad", .run = dropout_run, .reuses_in = 1};
+static const cnn_op op_dropout_grad = {
+    .name = "dropout_grad", .run = dropout_run, .reuses_in = 1, .varying_bytes = sizeof(k_draw)};
 
 static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const dropout_attr *a = entry_attr(e);
@@ -31,8 +32,11 @@ static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
     return dx[0] ? 0 : -1;
 }
 
-static const cnn_op op_dropout = {
-    .name = "dropout", .run = dropout_run, .gradient = dropout_gradient, .reuses_in = 1};
+static const cnn_op op_dropout = {.name = "dropout",
+                                  .run = dropout_run,
+                                  .gradient = dropout_gradient,
+                                  .reuses_in = 1,
+                                  .varying_bytes = sizeof(k_draw)};
 
 cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     int scope = scope_begin();
@@ -43,7 +47,7 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     if (!x || p == 0) return scope_end(scope, x);
     if (!is_packed(x)) x = as_dense(x);
     if (!x) return scope_end(scope, 0);
-    dropout_attr a = {cnn_seed(), rng_next_stream(), (float)p, !tensor_is_dense(x)};
+    dropout_attr a = {{cnn_seed(), rng_next_stream()}, (float)p, !tensor_is_dense(x)};
     return scope_end(scope,
                      tape_append1(&op_dropout, &x, 1, tensor_new_like(x, K_F32), &a, sizeof a));
 }

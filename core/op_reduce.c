@@ -122,9 +122,13 @@ static int extreme_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
     return 0;
 }
 
-#define REDUCTION(name, gradient, in, out)                                                         \
-    static const reduction op_##name = {{#name, reduce_run, gradient, in, out, 0},                 \
-                                        offsetof(k_table, name)};
+#define REDUCTION(which, gradient_of, in, out)                                                     \
+    static const reduction op_##which = {{.name = #which,                                          \
+                                          .run = reduce_run,                                       \
+                                          .gradient = gradient_of,                                 \
+                                          .saves_in = in,                                          \
+                                          .saves_out = out},                                       \
+                                         offsetof(k_table, which)};
 REDUCTION(sum, sum_gradient, 0, 0)
 REDUCTION(var, var_gradient, 1, 0)
 REDUCTION(max, extreme_gradient, 1, 1)

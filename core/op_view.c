@@ -22,20 +22,7 @@ void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x) {
         k->copy(&l, tensor_f32(y), tensor_f32(x), 0, 0, none);
         return;
     }
-    int64_t index[CNN_MAX_DIM] = {0}, n = tensor_numel(y);
-    char *to = tensor_ptr(y);
-    const char *from = tensor_ptr(x);
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(to, from, (size_t)bytes);
-        for (int d = l.nd - 1; d >= 0; d--) {
-            to += l.sy[d] * bytes;
-            from += l.sa[d] * bytes;
-            if (++index[d] < l.size[d]) break;
-            to -= l.sy[d] * l.size[d] * bytes;
-            from -= l.sa[d] * l.size[d] * bytes;
-            index[d] = 0;
-        }
-    }
+    k->elements(&l, bytes, tensor_ptr(x), tensor_ptr(y));
 }
 
 int copy_run(cnn_entry *e) {
@@ -139,6 +126,62 @@ static cnn_tensor *cast(cnn_tensor *x, k_dtype dtype) {
 
 cnn_tensor *as_f32(cnn_tensor *x) { return x ? cast(x, K_F32) : 0; }
 
+/* -------------------------------------------------------------------------------------- device */
+
+/* in: x, stored without holes; out: the same on another device */
+static int move_run(cnn_entry *e) {
+    const cnn_tensor *x = e->in[0], *y = e->out[0];
+    int64_t bytes = tensor_numel(x) * dtype_bytes[tensor_dtype(x)];
+    if (tensor_device(y) == DEV_CUDA)
+        return card_asked("to", card()->upload(tensor_ptr(y), tensor_ptr(x), bytes));
+    return card_read(tensor_ptr(y), tensor_ptr(x), bytes);
+}
+
+static cnn_tensor *move(cnn_tensor *x, cnn_dev device);
+
+/* attr: the device that x came from */
+static int move_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
+    cnn_dev from;
+    memcpy(&from, entry_attr(e), sizeof from);
+    dx[0] = move(dy[0], from);
+    return dx[0] ? 0 : -1;
+}
+
+static const cnn_op op_move = {
+    .name = "to", .run = move_run, .gradient = move_gradient, .moves = 1};
+
+static cnn_tensor *move(cnn_tensor *x, cnn_dev device) {
+    if (device == tensor_device(x)) return x;
+    if (device == DEV_META) return tensor_new(x->size, x->nd, tensor_dtype(x), DEV_META);
+    if (tensor_device(x) == DEV_META)
+        return fail_null("to: a tensor on device meta has no value to move");
+    if (!tensor_same_dense_layout(x, x)) x = as_dense(x);
+    cnn_tensor *y = x ? tensor_alias(x) : 0; /* sizes and strides */
+    cnn_tensor *whole = x ? tensor_new(x->size, x->nd, tensor_dtype(x), device) : 0;
+    if (!y || !whole) return 0;
+    storage_release(y->storage);
+    y->storage = whole->storage;
+    y->storage->refs++;
+    y->offset = 0;
+    cnn_dev from = tensor_device(x);
+    return tape_append1(&op_move, &x, 1, y, &from, sizeof from);
+}
+
+cnn_tensor *as_beside(cnn_tensor *x, cnn_dev device) {
+    if (!x || device != DEV_CUDA || tensor_device(x) != DEV_CPU || x->nd) return x;
+    double value;
+    if (x->requires_grad) return move(x, device);
+    if (!x->storage->data && x->storage->fill == FILL_CONST)
+        value = x->storage->fill_a; /* it stays a constant, which a captured step can hold */
+    else if (cnn_item(x, &value) < 0)
+        return 0;
+    return cnn_full(0, 0, value, cnn_dtype(x), card_name());
+}
+
+cnn_tensor *as_host(cnn_tensor *x) {
+    return x && tensor_device(x) == DEV_CUDA ? move(x, DEV_CPU) : x;
+}
+
 cnn_tensor *cnn_to(cnn_tensor *x, const char *where) {
     int scope = scope_begin();
     if (check_tensor("to", "x", x) < 0) return scope_end(scope, 0);
@@ -146,10 +189,7 @@ cnn_tensor *cnn_to(cnn_tensor *x, const char *where) {
         if (!strcmp(where, dtype_names[i])) return scope_end(scope, cast(x, (k_dtype)i));
     int device = parse_device("to", where);
     if (device < 0) return scope_end(scope, 0);
-    if ((cnn_dev)device == tensor_device(x)) return scope_end(scope, x);
-    if (device != DEV_META)
-        return scope_end(scope, fail_null("to: a tensor on device meta has no value to move"));
-    return scope_end(scope, tensor_new(x->size, x->nd, tensor_dtype(x), DEV_META));
+    return scope_end(scope, move(x, (cnn_dev)device));
 }
 
 /* ----------------------------------------------------------------------------------------- views

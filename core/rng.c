@@ -9,8 +9,6 @@
  * is made: the order of use does not change them. */
 #include "core.h"
 
-#include <stdlib.h>
-
 static uint64_t seed = 1, stream;
 
 enum { STEP_SHIFT = 20 };
@@ -25,29 +23,15 @@ uint64_t cnn_rng_stream(void) { return stream; }
 void cnn_set_rng_stream(uint64_t s) { stream = s; }
 uint64_t rng_next_stream(void) { return stream++; }
 
-typedef struct {
-    float key;
-    int32_t place;
-} draw;
-
-static int draw_order(const void *p, const void *q) {
-    const draw *a = p, *b = q;
-    if (a->key != b->key) return a->key < b->key ? -1 : 1;
-    return a->place < b->place ? -1 : a->place > b->place;
-}
-
-/* Sorted by a random key each, ties by place: a shuffle that a GPU can also make. */
+/* Sorted by a random key each, ties by place: a shuffle that a card makes as well. */
 int cnn_permutation(int64_t n, uint64_t s, uint64_t st, int32_t *order) {
     if (n < 0 || n > INT32_MAX) return fail("permutation: expected 0 to %d items", INT32_MAX);
-    draw *d = malloc(((size_t)n + 1) * sizeof *d);
-    float *key = malloc(((size_t)n + 1) * sizeof *key);
-    if (d && key) {
-        kernels_of(DEV_CPU)->uniform(n, s, st, 0, 1, key);
-        for (int64_t i = 0; i < n; i++) d[i] = (draw){key[i], (int32_t)i};
-        qsort(d, (size_t)n, sizeof *d, draw_order);
-        for (int64_t i = 0; i < n; i++) order[i] = d[i].place;
-    }
-    free(key);
-    free(d);
-    return d && key ? 0 : fail("permutation: out of memory");
+    const k_table *k = kernels_of(DEV_CPU);
+    const k_draw d = {s, st};
+    int64_t bytes = k->shuffle_scratch(n);
+    void *scratch = memory_take(bytes);
+    if (!scratch) return -1;
+    k->shuffle(n, &d, order, scratch);
+    memory_give(scratch, bytes);
+    return 0;
 }

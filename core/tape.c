@@ -37,6 +37,7 @@ static list scope; /* each with one reference */
 static int depth;
 static list handed;        /* made in this step and given to the caller, each with one reference */
 static uint64_t recording; /* number of the step being recorded, 0: none */
+static uint64_t asked_within; /* the last step of which a part ran before its end */
 
 int scope_begin(void) {
     if (depth++ == 0) error_clear();
@@ -161,21 +162,27 @@ static cnn_entry *first_pending, *last_pending;
 static volatile int interrupted;
 static void *scratch;
 static int64_t scratch_bytes;
+static cnn_dev scratch_device;
 
 void cnn_interrupt(int on) { interrupted = on; }
 int cnn_interrupted(void) { return interrupted; }
 
+static void scratch_drop(void) {
+    device_give(scratch_device, scratch, scratch_bytes);
+    scratch = 0;
+}
+
 void *entry_scratch(cnn_entry *e, int64_t bytes) {
-    (void)e; /* a device of its own will look at it */
-    memory_give(scratch, scratch_bytes);
+    scratch_drop();
     scratch_bytes = bytes;
-    return scratch = memory_take(bytes);
+    scratch_device = tensor_device(e->out[0]);
+    return scratch = device_take(scratch_device, bytes);
 }
 
 /* What e would have made has no value; what it would have changed keeps the old one. A view (no
  * run) makes none: its storage is its input's, a parameter's perhaps. */
 static void entry_lose(cnn_entry *e) {
-    if (!e->op->run || e->writes_in_place) return;
+    if (!op_runs(e->op) || e->writes_in_place) return;
     for (int i = 0; i < e->n_out; i++) e->out[i]->storage->lost = 1;
 }
 
@@ -186,8 +193,8 @@ static cnn_storage *take_over(cnn_entry *e) {
     for (int i = 0; e->op->reuses_in >> i && y && !y->storage->data; i++) {
         const cnn_tensor *x = i < e->n_in && e->op->reuses_in >> i & 1 ? e->in[i] : 0;
         if (!x || !x->storage || x->storage->refs > 1 || is_leaf(x) || saves_input(e, i)) continue;
-        if (x->storage->count != y->storage->count || tensor_dtype(x) != tensor_dtype(y) ||
-            !tensor_same_dense_layout(x, y))
+        if (tensor_device(x) != tensor_device(y) || x->storage->count != y->storage->count ||
+            tensor_dtype(x) != tensor_dtype(y) || !tensor_same_dense_layout(x, y))
             continue;
         y->storage->data = x->storage->data;
         return x->storage;
@@ -195,21 +202,34 @@ static cnn_storage *take_over(cnn_entry *e) {
     return 0;
 }
 
-static int entry_run(cnn_entry *e) {
+/* Runs n entries that join (entry_joins); what one of them cannot do none of them has done. */
+static int entries_run(cnn_entry *const *list, int n) {
+    cnn_storage *taken[MOST_JOINED];
     int rc = 0;
-    for (int i = 0; i < e->n_in && !rc; i++)
-        if (e->in[i] && e->in[i]->storage) rc = storage_ready(e->in[i]->storage);
-    cnn_storage *taken = rc ? 0 : take_over(e);
-    for (int i = 0; i < e->n_out && !rc; i++) rc = storage_ready(e->out[i]->storage);
-    if (!rc && e->op->run) rc = e->op->run(e);
-    if (taken) taken->data = 0;
-    memory_give(scratch, scratch_bytes);
-    scratch = 0;
-    e->ran = 1;
-    if (rc) entry_lose(e);
-    entry_settle(e);
+    for (int k = 0; k < n; k++) {
+        cnn_entry *e = list[k];
+        for (int i = 0; i < e->n_in && !rc; i++)
+            if (e->in[i] && e->in[i]->storage) rc = storage_ready(e->in[i]->storage);
+        taken[k] = rc ? 0 : take_over(e);
+        for (int i = 0; i < e->n_out && !rc; i++) rc = storage_ready(e->out[i]->storage);
+    }
+    cnn_entry *e = list[0];
+    if (!rc && e->op->run_many)
+        rc = e->op->run_many(list, n);
+    else if (!rc && e->op->run)
+        rc = e->op->run(e);
+    if (!rc && e->n_out && tensor_device(e->out[0]) == DEV_CUDA) rc = card_check(e->op->name);
+    scratch_drop();
+    for (int k = 0; k < n; k++) {
+        if (taken[k]) taken[k]->data = 0;
+        list[k]->ran = 1;
+        if (rc) entry_lose(list[k]);
+        entry_settle(list[k]);
+    }
     return rc;
 }
+
+static int entry_run(cnn_entry *e) { return entries_run(&e, 1); }
 
 static cnn_entry *pending_pop(void) {
     cnn_entry *e = first_pending;
@@ -217,6 +237,34 @@ static cnn_entry *pending_pop(void) {
     if (!first_pending) last_pending = 0;
     e->next = 0;
     return e;
+}
+
+int entry_joins(const cnn_entry *e) {
+    int n = 1;
+    if (!e->op->run_many) return 1;
+    for (const cnn_entry *f = e->next; f && f->op == e->op && n < MOST_JOINED; f = f->next, n++)
+        if (memcmp(f->attr, e->attr, sizeof e->attr) || f->n_out != e->n_out ||
+            tensor_device(f->out[0]) != tensor_device(e->out[0]))
+            break;
+    return n;
+}
+
+int tape_run_next(void) {
+    cnn_entry *list[MOST_JOINED];
+    int n = entry_joins(first_pending);
+    for (int i = 0; i < n; i++) list[i] = pending_pop();
+    int rc = entries_run(list, n);
+    for (int i = 0; i < n; i++) entry_release(list[i]);
+    return rc;
+}
+
+void tape_count_as_run(void) {
+    while (first_pending) {
+        cnn_entry *e = pending_pop();
+        e->ran = 1;
+        entry_settle(e);
+        entry_release(e);
+    }
 }
 
 static void pending_forget(void) {
@@ -231,7 +279,7 @@ static void pending_forget(void) {
 
 /* Memory for what outlives the pending ops, before any of them runs: parameters and buffers that
  * got theirs in between would break up the room that the next steps' activations need. */
-static int lasting_ready(void) {
+int tape_lasting_ready(void) {
     int rc = 0;
     for (cnn_entry *e = first_pending; e && !rc; e = e->next) {
         for (int i = 0; i < e->n_in && !rc; i++)
@@ -246,17 +294,16 @@ static int lasting_ready(void) {
 /* Ctrl-C ends a recorded step between two of its ops, until the first parameter is written: all
  * parameters are updated, or none. */
 int tape_flush(void) {
-    int training = 0, rc = lasting_ready();
+    if (first_pending) asked_within = recording;
+    int training = 0, rc = tape_lasting_ready();
     if (rc) pending_forget();
     while (first_pending) {
         if (interrupted && !training) {
             pending_forget();
             return fail("interrupted");
         }
-        cnn_entry *e = pending_pop();
-        training |= e->trains;
-        rc = entry_run(e);
-        entry_release(e);
+        training |= first_pending->trains;
+        rc = tape_run_next();
         if (rc) pending_forget();
     }
     return rc;
@@ -370,7 +417,7 @@ static int append(const cnn_op *op, cnn_tensor *const *in, int n_in, cnn_tensor 
     for (int i = 0; i < n_out; i++) meta |= tensor_device(out[i]) == DEV_META;
     wants = wants && grad_enabled && op->gradient && !in_place;
     if (!in_place) prepare_outputs(op, out, n_out, meta, wants);
-    if (meta || (!op->run && !wants)) return 0;
+    if (meta || (!op_runs(op) && !wants)) return 0;
     if (interrupted && !recording) return fail("interrupted");
     cnn_entry *e = entry_new(op, in, n_in, out, n_out, attr, bytes);
     if (!e) return -1;
@@ -432,9 +479,12 @@ static void handed_empty(cnn_tensor *const *keep, int n) {
 int cnn_step_end(cnn_tensor *const *keep, int n) {
     error_clear();
     if (!recording) return fail("step: none is being recorded");
+    int whole = asked_within != recording;
     recording = 0;
     handed_empty(keep, n);
-    return tape_flush();
+    int planned = whole && first_pending ? plan_run(first_pending) : 0;
+    if (planned < 0) pending_forget();
+    return planned ? planned < 0 ? -1 : 0 : tape_flush();
 }
 
 void cnn_step_abandon(void) {

@@ -28,55 +28,64 @@ static cnn_storage *storage_new(int64_t count, k_dtype dtype, cnn_dev device) {
 
 void storage_release(cnn_storage *s) {
     if (!s || --s->refs) return;
-    memory_give(s->data, s->count * dtype_bytes[s->dtype]);
+    device_give(s->device, s->data, s->count * dtype_bytes[s->dtype]);
+    pictures_release(s->from);
     free(s);
 }
 
 static void storage_fill(cnn_storage *s) {
-    const k_table *k = kernels_of(DEV_CPU);
-    float *y = s->data;
-    double a = s->fill_a, b = s->fill_b;
+    const k_table *k = kernels_of(s->device);
+    float a = (float)s->fill_a, b = (float)s->fill_b;
     switch (s->fill) {
     case FILL_NONE:
         break;
     case FILL_UNIFORM:
-        k->uniform(s->count, s->seed, s->stream, (float)a, (float)b, y);
+        k->uniform(s->count, &s->draw, a, b, s->data);
         break;
     case FILL_NORMAL:
-        k->normal(s->count, s->seed, s->stream, (float)a, (float)b, y);
+        k->normal(s->count, &s->draw, a, b, s->data);
         break;
     case FILL_RANGE:
-        for (int64_t i = 0; i < s->count; i++) y[i] = (float)(a + (double)i * b);
+        k->range(s->count, s->fill_a, s->fill_b, s->data);
         break;
     case FILL_CONST:
-        storage_set(s, 0, s->count, a);
+        storage_set(s, 0, s->count, s->fill_a);
+        break;
+    case FILL_IMAGES:
+    case FILL_LABELS:
+        pictures_fill(s);
         break;
     }
-    s->fill = FILL_NONE;
 }
 
-void storage_set(cnn_storage *s, int64_t from, int64_t count, double value) {
+void element_of(k_dtype dtype, double value, void *one) {
     float f = (float)value;
-    char one[4];
-    int bytes = dtype_bytes[s->dtype];
-    if (s->dtype == K_I32) { /* beyond 2^24 a float would round */
+    if (dtype == K_I32) { /* beyond 2^24 a float would round */
         int32_t i = isnan(value)         ? 0
                     : value >= INT32_MAX ? INT32_MAX
                     : value <= INT32_MIN ? INT32_MIN
                                          : (int32_t)value;
-        memcpy(one, &i, 4);
+        memcpy(one, &i, sizeof i);
     } else
-        kernels_of(DEV_CPU)->from_f32(1, s->dtype, &f, one);
-    char *p = (char *)s->data + from * bytes;
-    for (int64_t i = 0; i < count; i++) memcpy(p + i * bytes, one, (size_t)bytes);
+        kernels_of(DEV_CPU)->from_f32(1, dtype, &f, one);
+}
+
+void storage_set(cnn_storage *s, int64_t from, int64_t count, double value) {
+    char one[4];
+    int bytes = dtype_bytes[s->dtype];
+    element_of(s->dtype, value, one);
+    kernels_of(s->device)->fill(count, bytes, one, (char *)s->data + from * bytes);
 }
 
 int storage_ready(cnn_storage *s) {
     if (s->data) return 0;
-    s->data = memory_take(s->count * dtype_bytes[s->dtype]);
+    s->data = device_take(s->device, s->count * dtype_bytes[s->dtype]);
     if (!s->data) return -1;
     storage_fill(s);
-    return 0;
+    s->fill = FILL_NONE;
+    pictures_release(s->from);
+    s->from = 0;
+    return s->device == DEV_CUDA ? card_check("fill") : 0;
 }
 
 /* ------------------------------------------------------------------------------- tensors */
@@ -269,9 +278,13 @@ int parse_dtype(const char *op, const char *name) {
 int parse_device(const char *op, const char *name) {
     if (!name || !strcmp(name, "cpu")) return DEV_CPU;
     if (!strcmp(name, "meta")) return DEV_META;
-    if (!strncmp(name, "cuda", 4) && (!name[4] || name[4] == ':'))
-        return fail("%s: no CUDA device: this build has the CPU only; use device cpu", op);
-    return fail("%s: expected device cpu, cuda or meta, got %s", op, name);
+    if (!strncmp(name, "cuda", 4) && (!name[4] || name[4] == ':')) {
+        char *end = 0;
+        long index = name[4] ? strtol(name + 5, &end, 10) : -1;
+        if (!name[4] || (end > name + 5 && !*end && index >= 0 && index < 1024))
+            return card_open(op, (int)index) < 0 ? -1 : DEV_CUDA;
+    }
+    return fail("%s: expected device cpu, cuda, cuda:0 or meta, got %s", op, name);
 }
 
 /* ------------------------------------------------------------------------------- creation */
@@ -293,8 +306,7 @@ static cnn_tensor *create(const char *op, const int64_t *sizes, int n, const cha
         x->storage->fill_a = a;
         x->storage->fill_b = b;
         if (fill == FILL_UNIFORM || fill == FILL_NORMAL) {
-            x->storage->seed = cnn_seed();
-            x->storage->stream = rng_next_stream();
+            x->storage->draw = (k_draw){cnn_seed(), rng_next_stream()};
         }
     }
     return scope_end(scope, x);
@@ -374,14 +386,16 @@ const char *cnn_dtype(const cnn_tensor *x) {
 }
 
 const char *cnn_device(const cnn_tensor *x) {
-    static const char *const names[] = {"cpu", "meta", "cuda"};
-    return x->storage ? names[x->storage->device] : "none";
+    if (!x->storage) return "none";
+    return x->storage->device == DEV_CUDA   ? card_name()
+           : x->storage->device == DEV_META ? "meta"
+                                            : "cpu";
 }
 
 int cnn_is_contiguous(const cnn_tensor *x) { return tensor_is_dense(x); }
 
-/* Makes x's value readable by the host. */
-static int value_ready(const char *op, cnn_tensor *x) {
+/* Makes sure that x has a value. */
+int value_ready(const char *op, cnn_tensor *x) {
     if (check_tensor(op, "x", x) < 0 || tape_flush() < 0 || check_tensor(op, "x", x) < 0) return -1;
     if (tensor_device(x) == DEV_META)
         return fail("%s: a tensor on device meta has a shape (%s) but no value", op, shape_text(x));
@@ -390,18 +404,21 @@ static int value_ready(const char *op, cnn_tensor *x) {
 
 void *cnn_data(cnn_tensor *x) {
     error_clear();
-    return value_ready("data", x) < 0 ? 0 : tensor_ptr(x);
+    if (value_ready("data", x) < 0) return 0;
+    if (tensor_device(x) != DEV_CUDA) return tensor_ptr(x);
+    return fail_null("data: x is on %s, where the host cannot read it; use x:to \"cpu\"",
+                     card_name());
 }
 
-static double element(const cnn_tensor *x, int64_t at) {
+/* An element at p, on the host. */
+static double element(k_dtype dtype, const char *p) {
     float f;
-    const char *p = (const char *)x->storage->data + at * dtype_bytes[x->storage->dtype];
-    if (x->storage->dtype == K_I32) {
+    if (dtype == K_I32) {
         int32_t i;
         memcpy(&i, p, sizeof i);
         return i;
     }
-    kernels_of(DEV_CPU)->to_f32(1, x->storage->dtype, p, &f);
+    kernels_of(DEV_CPU)->to_f32(1, dtype, p, &f);
     return f;
 }
 
@@ -411,22 +428,39 @@ int cnn_item(cnn_tensor *x, double *value) {
     if (tensor_numel(x) != 1)
         return fail("item: expected a tensor of one element, got %s", shape_text(x));
     if (value_ready("item", x) < 0) return -1;
-    *value = element(x, x->offset);
+    char one[4];
+    const char *p = tensor_ptr(x);
+    if (tensor_device(x) == DEV_CUDA) {
+        if (card_read(one, p, dtype_bytes[tensor_dtype(x)]) < 0) return -1;
+        p = one;
+    }
+    *value = element(tensor_dtype(x), p);
     return 0;
 }
 
-int cnn_read(cnn_tensor *x, double *values) {
-    error_clear();
-    if (value_ready("read", x) < 0) return -1;
-    int64_t index[CNN_MAX_DIM] = {0}, n = tensor_numel(x), at = x->offset;
+static void read_host(const cnn_tensor *x, double *values) {
+    k_dtype dtype = tensor_dtype(x);
+    int bytes = dtype_bytes[dtype];
+    int64_t index[CNN_MAX_DIM] = {0}, n = tensor_numel(x);
+    const char *p = tensor_ptr(x);
     for (int64_t i = 0; i < n; i++) {
-        values[i] = element(x, at);
+        values[i] = element(dtype, p);
         for (int d = x->nd - 1; d >= 0; d--) { /* the next position in row-major order */
-            at += x->stride[d];
+            p += x->stride[d] * bytes;
             if (++index[d] < x->size[d]) break;
-            at -= x->stride[d] * x->size[d];
+            p -= x->stride[d] * x->size[d] * bytes;
             index[d] = 0;
         }
     }
-    return 0;
+}
+
+int cnn_read(cnn_tensor *x, double *values) {
+    int scope = scope_begin(), rc = value_ready("read", x);
+    if (!rc && (x = as_host(x)))
+        rc = value_ready("read", x);
+    else
+        rc = -1;
+    if (!rc) read_host(x, values);
+    scope_end(scope, 0);
+    return rc;
 }

@@ -81,6 +81,45 @@ typedef struct {
     int64_t pixels, groups;
 } k_norm;
 
+/* Pictures of a data set for a batch: n of them, picture i of the batch being number order[first + i]
+ * (order NULL: first + i) of `pixels`, which are count x h x w x c bytes. */
+typedef struct {
+    int64_t n, first, h, w, c, oh, ow;
+} k_images;
+
+/* One parameter of an optimizer's step: n elements, parameter, gradient, two buffers (sgd: velocity
+ * or NULL, NULL; adam: m, v). All arrays are dense and share one layout. */
+typedef struct {
+    int64_t n;
+    float *p;
+    const float *g;
+    float *u, *v;
+} k_part;
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    int nesterov, first;
+} k_sgd;
+
+typedef struct {
+    float lr, b1, b2, eps, weight_decay;
+    int decoupled;
+    int64_t step;
+} k_adam;
+
+/* The random numbers of an op: `stream` under `seed`. */
+typedef struct {
+    uint64_t seed, stream;
+} k_draw;
+
+/* The first value that is no position (or the first that another kernel could not use): where it
+ * stood, from 0, and what it was. found = 0: all is well. `op` is whatever number the caller gave. */
+typedef struct {
+    int32_t found, op;
+    int64_t at;
+    double value;
+} k_trouble;
+
 /* C[m x n] = op(A)[m x k] op(B)[k x n], row-major.
  * ta: A is stored k x m; tb: B is stored n x k. bias: NULL or n floats added to each row. */
 typedef struct {
@@ -156,18 +195,23 @@ typedef struct {
     X(avg_pool, void, (const k_pool *s, const float *x, float *y))                                 \
     X(avg_pool_grad, void, (const k_pool *s, const float *dy, float *dx))                          \
     /* normalization; mean, rstd: one a channel (batch) or one a sample and group (group) */       \
-    X(batch_stats, void, (const k_norm *s, const float *x, float *mean, float *var))               \
+    X(batch_stats, void, (const k_norm *s, const float *x, float *mean, float *var,                \
+                          void *scratch))                                                          \
     /* y may be x; dx may be x or dy, where the rows have the same stride */                       \
     X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
                          const float *gamma, const float *beta, float *y))                         \
     X(batch_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
                               const float *rstd, const float *gamma, int training, float *dx,      \
-                              float *dgamma, float *dbeta))                                        \
+                              float *dgamma, float *dbeta, void *scratch))                         \
     X(group_norm, void, (const k_norm *s, const float *x, const float *gamma, const float *beta,   \
                          float eps, float *y, float *mean, float *rstd))                           \
     X(group_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
                               const float *rstd, const float *gamma, float *dx, float *dgamma,     \
-                              float *dbeta))                                                       \
+                              float *dbeta, void *scratch))                                        \
+    X(norm_scratch, int64_t, (const k_norm *s)) /* of each of the three that take it */            \
+    X(rstd, void, (int64_t n, const float *var, float eps, float *y)) /* sqrt(v) / v, v = var + eps */ \
+    X(running, void, (int64_t n, float keep, float take, const float *x, int64_t stride,           \
+                      float *y)) /* y = keep * y + take * x, in place; y with that stride */       \
     /* losses: rows x c, dense */                                                                  \
     X(softmax, void, (int64_t rows, int64_t c, const float *x, float *y))                          \
     X(log_softmax, void, (int64_t rows, int64_t c, const float *x, float *y))                      \
@@ -179,10 +223,13 @@ typedef struct {
     X(cross_entropy_grad, void, (int64_t rows, int64_t c, const float *logp, const int32_t *label, \
                                  const float *dloss, float *dx))                                   \
     /* random: element i of `stream` under `seed`, Philox4x32-10 (core/rng.c says the layout) */   \
-    X(uniform, void, (int64_t n, uint64_t seed, uint64_t stream, float lo, float hi, float *y))    \
-    X(normal, void, (int64_t n, uint64_t seed, uint64_t stream, float mean, float std, float *y))  \
-    X(dropout, void, (int64_t n, uint64_t seed, uint64_t stream, float p, const float *x,          \
+    X(uniform, void, (int64_t n, const k_draw *d, float lo, float hi, float *y))                   \
+    X(normal, void, (int64_t n, const k_draw *d, float mean, float std, float *y))                 \
+    X(dropout, void, (int64_t n, const k_draw *d, float p, const float *x,                         \
                       float *y)) /* y = u < p ? 0 : x / (1 - p), may be x; its own gradient */     \
+    X(shuffle, void, (int64_t n, const k_draw *d, int32_t *order,                                  \
+                      void *scratch)) /* 0 .. n-1 by a uniform key each, ties by place */          \
+    X(shuffle_scratch, int64_t, (int64_t n))                                                       \
     /* storage: index_select copies and adds rows of `inner` floats for each of `outer` blocks */  \
     X(index_select, void, (int64_t outer, int64_t rows, int64_t picks, int64_t inner,              \
                            const float *x, const int32_t *index, float *y))                        \
@@ -190,11 +237,20 @@ typedef struct {
                         const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
     X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                           \
     X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */ \
-    /* optimizers, one parameter: p in place. All arrays are dense and share one layout. */        \
-    X(sgd, void, (int64_t n, float *p, const float *g, float *velocity, float lr, float momentum,  \
-                  float weight_decay, int nesterov, int first))                                    \
-    X(adam, void, (int64_t n, float *p, const float *g, float *m, float *v, float lr, float b1,    \
-                   float b2, float eps, float weight_decay, int decoupled, int64_t step))
+    X(fill, void, (int64_t n, int bytes, const void *one, void *y)) /* n copies of an element of 1, \
+                                            2 or 4 bytes; `one` lies on the host */                \
+    X(range, void, (int64_t n, double first, double step, float *y)) /* first + i * step */        \
+    X(elements, void, (const k_loop *l, int bytes, const void *a, void *y)) /* y = a, of 1 or 2 */ \
+    X(positions, void, (int64_t n, k_dtype dtype, const void *x, int64_t limit, int op,            \
+                        int32_t *y, k_trouble *bad)) /* y = x - 1 if x is a whole number in 1 ..   \
+                                            limit; else 0, and *bad says so, if it is the first */ \
+    /* pictures: pixels / 255 resized bilinearly (core/resize.c: its order of sums), x: n oh ow c; \
+       y: labels + 1. Either of x, y may be NULL */                                                \
+    X(images, void, (const k_images *s, const uint8_t *pixels, const uint8_t *labels,              \
+                     const int32_t *order, float *x, int32_t *y))                                  \
+    /* optimizers, in place, over all parameters at once */                                        \
+    X(sgd, void, (int64_t parts, const k_part *part, const k_sgd *a))                              \
+    X(adam, void, (int64_t parts, const k_part *part, const k_adam *a))
 /* clang-format on */
 
 #define K_SLOT_POINTWISE(name)        k_pointwise *name;

@@ -49,7 +49,8 @@ static void stats_blocks(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-static void batch_stats(const k_norm *s, const float *x, float *mean, float *var) {
+static void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
+    (void)scratch;
     job j = {.s = s, .x = x, .mean = mean, .spread = var};
     k_parallel(block_count(s), 1, stats_blocks, &j);
 }
@@ -108,7 +109,8 @@ static void batch_norm_grad_blocks(void *ctx, int64_t begin, int64_t end) {
 
 static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
                             const float *rstd, const float *gamma, int training, float *dx,
-                            float *dgamma, float *dbeta) {
+                            float *dgamma, float *dbeta, void *scratch) {
+    (void)scratch;
     job j = {.s = s,
              .x = x,
              .dy = dy,
@@ -214,7 +216,8 @@ static void group_norm_dgamma_blocks(void *ctx, int64_t begin, int64_t end) {
 
 static void group_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
                             const float *rstd, const float *gamma, float *dx, float *dgamma,
-                            float *dbeta) {
+                            float *dbeta, void *scratch) {
+    (void)scratch;
     job j = {.s = s,
              .x = x,
              .dy = dy,
@@ -228,10 +231,35 @@ static void group_norm_grad(const k_norm *s, const float *x, const float *dy, co
     if (dgamma || dbeta) k_parallel(block_count(s), 1, group_norm_dgamma_blocks, &j);
 }
 
+/* The sums above are kept on the stack. */
+static int64_t norm_scratch(const k_norm *s) {
+    (void)s;
+    return 0;
+}
+
+/* -------------------------------------------------------------------- the statistics' small ops */
+
+static void rstd(int64_t n, const float *var, float eps, float *y) {
+    for (int64_t i = 0; i < n; i++) {
+        float v = var[i] + eps;
+        y[i] = sqrtf(v) / v;
+    }
+}
+
+static void running(int64_t n, float keep, float take, const float *x, int64_t stride, float *y) {
+    for (int64_t i = 0; i < n; i++) {
+        float part = take * x[i], old = keep * y[i * stride];
+        y[i * stride] = old + part;
+    }
+}
+
 void k_norm_generic(k_table *t) {
     t->batch_stats = batch_stats;
     t->batch_norm = batch_norm;
     t->batch_norm_grad = batch_norm_grad;
     t->group_norm = group_norm;
     t->group_norm_grad = group_norm_grad;
+    t->norm_scratch = norm_scratch;
+    t->rstd = rstd;
+    t->running = running;
 }

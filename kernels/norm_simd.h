@@ -33,7 +33,8 @@ static panel panel_of(const k_norm *s, const float *x, enum fold fold, int64_t f
                    .rx = &s->ldx};
 }
 
-static void batch_stats(const k_norm *s, const float *x, float *mean, float *var) {
+static void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
+    (void)scratch;
     totals part[SLICES];
     for (int64_t first = 0; first < s->c; first += COLUMNS) {
         panel m = panel_of(s, x, MOMENTS, first);
@@ -142,7 +143,8 @@ static void batch_norm(const k_norm *s, const float *x, const float *mean, const
 
 static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
                             const float *rstd, const float *gamma, int training, float *dx,
-                            float *dgamma, float *dbeta) {
+                            float *dgamma, float *dbeta, void *scratch) {
+    (void)scratch;
     totals part[SLICES];
     for (int64_t first = 0; first < s->c; first += COLUMNS) {
         panel m = panel_of(s, x, DOT, first);

@@ -1,4 +1,4 @@
-/* optim_simd.h - one step of an optimizer on one parameter, for AVX2 and AVX-512 alike.
+/* optim_simd.h - one step of an optimizer on all parameters, for AVX2 and AVX-512 alike.
  *
  * The formulas of optim_generic.c over vectors. Memory-bound: sgd moves 12 bytes an element (20
  * with momentum), adam 28.
@@ -12,12 +12,13 @@
 
 #include "optim_step.h"
 
-static void sgd_range(void *ctx, int64_t begin, int64_t end) {
-    const sgd_job *j = ctx;
-    const vec lr = vec_set(-j->lr), momentum = vec_set(j->momentum), decay = vec_set(j->decay);
-    float *const p = j->p, *const velocity = j->velocity;
-    const float *const gradient = j->g;
-    const int nesterov = j->nesterov, first = j->first;
+static void sgd_range(const k_part *q, const void *rule, int64_t begin, int64_t end) {
+    const k_sgd *a = rule;
+    const vec lr = vec_set(-a->lr), momentum = vec_set(a->momentum);
+    const vec decay = vec_set(a->weight_decay);
+    float *const p = q->p, *const velocity = a->momentum != 0 ? q->u : NULL;
+    const float *const gradient = q->g;
+    const int nesterov = a->nesterov, first = a->first;
     for (int64_t i = begin; i < end; i += LANES) {
         int64_t n = end - i;
         vec x = vec_load_upto(p + i, n), g = vec_fma(decay, x, vec_load_upto(gradient + i, n));
@@ -30,21 +31,23 @@ static void sgd_range(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-static void adam_range(void *ctx, int64_t begin, int64_t end) {
-    const adam_job *j = ctx;
-    const vec b2 = vec_set(j->b2), rest1 = vec_set(1 - j->b1), rest2 = vec_set(1 - j->b2);
-    const vec eps = vec_set(j->eps), shrink = vec_set(j->shrink), decay = vec_set(j->decay);
-    const vec rate = vec_set(j->rate), root = vec_set(j->root);
+static void adam_range(const k_part *q, const void *rule, int64_t begin, int64_t end) {
+    const adam_rule *a = rule;
+    const vec b2 = vec_set(a->b2), rest1 = vec_set(1 - a->b1), rest2 = vec_set(1 - a->b2);
+    const vec eps = vec_set(a->eps), shrink = vec_set(a->shrink), decay = vec_set(a->decay);
+    const vec rate = vec_set(a->rate), root = vec_set(a->root);
+    float *const to_p = q->p, *const to_m = q->u, *const to_v = q->v;
+    const float *const gradient = q->g;
     for (int64_t i = begin; i < end; i += LANES) {
         int64_t n = end - i;
-        vec p = vec_load_upto(j->p + i, n) * shrink;
-        vec g = vec_fma(decay, p, vec_load_upto(j->g + i, n));
-        vec m = vec_load_upto(j->m + i, n), v = vec_load_upto(j->v + i, n);
+        vec p = vec_load_upto(to_p + i, n) * shrink;
+        vec g = vec_fma(decay, p, vec_load_upto(gradient + i, n));
+        vec m = vec_load_upto(to_m + i, n), v = vec_load_upto(to_v + i, n);
         m = vec_fma(rest1, g - m, m);
         v = vec_fma(b2, v, rest2 * g * g);
-        vec_store_upto(j->m + i, m, n);
-        vec_store_upto(j->v + i, v, n);
-        vec_store_upto(j->p + i, p - rate * m / vec_fma(vec_sqrt(v), root, eps), n);
+        vec_store_upto(to_m + i, m, n);
+        vec_store_upto(to_v + i, v, n);
+        vec_store_upto(to_p + i, p - rate * m / vec_fma(vec_sqrt(v), root, eps), n);
     }
 }
 

@@ -9,8 +9,9 @@
 typedef void overlay(k_table *t);
 
 /* One line a file: void k_FAMILY_VARIANT(k_table *t). */
-overlay k_conv_generic, k_gemm_generic, k_loss_generic, k_norm_generic, k_optim_generic,
-    k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic, k_storage_generic;
+overlay k_conv_generic, k_gemm_generic, k_images_generic, k_loss_generic, k_norm_generic,
+    k_optim_generic, k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic,
+    k_storage_generic;
 overlay k_gemm_blas;
 overlay k_conv_avx2, k_gemm_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2, k_pool_avx2,
     k_reduce_avx2;
@@ -24,8 +25,9 @@ static const struct {
     overlay *family[MAX_FAMILIES];
 } variants[] = {
     {"generic",
-     {k_conv_generic, k_gemm_generic, k_loss_generic, k_norm_generic, k_optim_generic,
-      k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic, k_storage_generic}},
+     {k_conv_generic, k_gemm_generic, k_images_generic, k_loss_generic, k_norm_generic,
+      k_optim_generic, k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic,
+      k_storage_generic}},
     {"blas", {k_gemm_blas}},
 #if defined(__x86_64__) /* elsewhere their files are not compiled */
     {"avx2",
