@@ -1,0 +1,538 @@
+/* norm_cuda.cu - batch and group normalization, forward and backward, of activation matrices.
+ *
+ * Contract: the slots in kernels.h; x and dx have rows of ldx floats, y and dy of ldy.
+ * Memory-bound. Bytes an element: batch statistics 4, forward 8, backward 20 (x and dy are read
+ * twice, dx written); group norm 8 and 12 where a group stays in the cache between its two walks,
+ * 12 and 20 where not, and 8 more for dgamma and dbeta. A group of fewer than four channels wastes
+ * most of each line.
+ *
+ * Sums over many rows are cut into slices of rows, by the shape alone; each slice leaves its part
+ * in scratch memory, and a second kernel adds the parts up in their order, in double.
+ *
+ * Surprising: moments need one walk and cancel nothing. A thread takes mean and squares of four
+ * values at once, in registers, and joins them to what it has by Chan's formula. */
+#include "team_cuda.h"
+
+namespace {
+
+enum { ROWS = 4, MERGE_X = 8, MERGE_Y = 64, SMALL_GROUP = 8 };
+
+/* ------------------------------------------------------------------------------ sums of columns */
+
+/* How the rows are cut: `count` slices of `rows`, the last one shorter. */
+struct slices {
+    dim3 block, grid;
+    int64_t rows, count;
+};
+
+slices cut_rows(const k_norm *s) {
+    dim3 block = k_column_block(s->c);
+    int64_t x = k_column_blocks(block, s->c), each = (int64_t)block.y * ROWS * 2;
+    int64_t count = (s->rows + each - 1) / each, most = 132 * 4 / x;
+    if (count > most) count = most;
+    if (count < 1) count = 1;
+    int64_t rows = (s->rows + count - 1) / count;
+    count = rows ? (s->rows + rows - 1) / rows : 1;
+    return {block, dim3((unsigned)x, (unsigned)count), rows, count};
+}
+
+/* Two numbers a channel from each slice, and two more for sums that the caller does not want. */
+int64_t norm_scratch(const k_norm *s) {
+    return (cut_rows(s).count + 1) * 2 * s->c * (int64_t)sizeof(float);
+}
+
+/* The sum over the block's y, in each of its threads; in double, so that the mean of values that
+ * are all the same is that value. */
+__device__ inline void column_sum(double v[4]) {
+    __shared__ double sum[4][K_COLUMN_THREADS];
+    int me = threadIdx.y * blockDim.x + threadIdx.x;
+    __syncthreads(); /* those of the last sum have been read */
+    for (int k = 0; k < 4; k++) sum[k][me] = v[k];
+    for (unsigned half = blockDim.y / 2; half; half /= 2) {
+        __syncthreads();
+        if (threadIdx.y >= half) continue;
+        for (int k = 0; k < 4; k++) sum[k][me] += sum[k][me + half * blockDim.x];
+    }
+    __syncthreads();
+    for (int k = 0; k < 4; k++) v[k] = sum[k][threadIdx.x];
+}
+
+/* The same for the blocks that merge slices. */
+__device__ inline double merged_sum(double v) {
+    __shared__ double sum[MERGE_Y][MERGE_X];
+    __syncthreads();
+    sum[threadIdx.y][threadIdx.x] = v;
+    for (unsigned half = MERGE_Y / 2; half; half /= 2) {
+        __syncthreads();
+        if (threadIdx.y < half)
+            sum[threadIdx.y][threadIdx.x] += sum[threadIdx.y + half][threadIdx.x];
+    }
+    __syncthreads();
+    return sum[0][threadIdx.x];
+}
+
+dim3 merge_grid(int64_t c, int arrays) {
+    return dim3((unsigned)((c + MERGE_X - 1) / MERGE_X), (unsigned)arrays);
+}
+
+/* ------------------------------------------------------------------------ statistics of a batch */
+
+/* Of four channels: how many values, their mean and the squares around it. */
+struct moments {
+    float n, mean[4], square[4];
+};
+
+/* Joins the moments of U rows, `step` floats apart, to m. */
+template <bool ALIGNED, int U>
+__device__ inline void join_rows(moments *m, const float *x, int64_t step, int64_t n) {
+    float v[U][4];
+    for (int u = 0; u < U; u++) k_load4<ALIGNED>(x + u * step, n, v[u]);
+    float total = m->n + U, share = U / total, weight = m->n * share;
+    for (int k = 0; k < 4; k++) {
+        float mean = 0, square = 0;
+        for (int u = 0; u < U; u++) mean += v[u][k];
+        mean /= U;
+        for (int u = 0; u < U; u++) square += (v[u][k] - mean) * (v[u][k] - mean);
+        float d = mean - m->mean[k];
+        m->mean[k] += d * share;
+        m->square[k] += square + d * d * weight;
+    }
+    m->n = total;
+}
+
+/* Mean and, over `divisor`, squares of each slice. */
+template <bool ALIGNED>
+__global__ void __launch_bounds__(K_COLUMN_THREADS)
+    stats_kernel(k_norm s, int64_t slice, float divisor, const float *x, float *mean,
+                 float *square) {
+    int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
+    int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
+    moments m = {};
+    if (n > 0) {
+        int64_t r = begin + threadIdx.y;
+        x += c;
+        for (; r + (ROWS - 1) * step < end; r += ROWS * step)
+            join_rows<ALIGNED, ROWS>(&m, x + r * s.ldx, step * s.ldx, n);
+        for (; r < end; r += step) join_rows<ALIGNED, 1>(&m, x + r * s.ldx, 0, n);
+    }
+    double sum[4], around[4];
+    for (int k = 0; k < 4; k++) sum[k] = (double)m.n * m.mean[k];
+    column_sum(sum);
+    for (int k = 0; k < 4; k++) {
+        sum[k] /= (double)(end - begin);
+        float d = m.mean[k] - (float)sum[k];
+        around[k] = m.n > 0 ? m.square[k] + m.n * d * d : 0;
+    }
+    column_sum(around);
+    if (threadIdx.y) return;
+    for (int k = 0; k < 4 && k < n; k++) {
+        mean[blockIdx.y * s.c + c + k] = (float)sum[k];
+        square[blockIdx.y * s.c + c + k] = (float)around[k] / divisor;
+    }
+}
+
+__global__ void __launch_bounds__(MERGE_X *MERGE_Y)
+    merge_stats_kernel(k_norm s, int64_t slice, int64_t slices, const float *means,
+                       const float *squares, float *mean, float *var) {
+    int64_t c = (int64_t)blockIdx.x * MERGE_X + threadIdx.x;
+    bool here = c < s.c;
+    double sum = 0, square = 0;
+    for (int64_t i = threadIdx.y; here && i < slices; i += MERGE_Y)
+        sum += (double)min(slice, s.rows - i * slice) * means[i * s.c + c];
+    double centre = merged_sum(sum) / s.rows;
+    for (int64_t i = threadIdx.y; here && i < slices; i += MERGE_Y) {
+        double d = means[i * s.c + c] - centre;
+        square += squares[i * s.c + c] + (double)min(slice, s.rows - i * slice) * d * d;
+    }
+    square = merged_sum(square);
+    if (!here || threadIdx.y) return;
+    mean[c] = (float)centre;
+    var[c] = (float)(square / s.rows);
+}
+
+void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
+    if (!s->c) return;
+    slices cut = cut_rows(s);
+    bool whole = cut.count == 1, aligned = k_aligned(x, s->ldx, s->c);
+    float *means = whole ? mean : (float *)scratch;
+    float *squares = whole ? var : means + cut.count * s->c;
+    float divisor = whole ? (float)s->rows : 1;
+    K_LAUNCH_ALIGNED(aligned, stats_kernel, cut.grid, cut.block, *s, cut.rows, divisor, x, means,
+                     squares);
+    if (whole) return;
+    K_LAUNCH(merge_stats_kernel, merge_grid(s->c, 1), dim3(MERGE_X, MERGE_Y), *s, cut.rows,
+             cut.count, means, squares, mean, var);
+}
+
+/* ----------------------------------------------------------------------------------- batch norm */
+
+/* The four channels' values of a vector that may be absent. */
+__device__ inline void load_channels(const float *p, int64_t c, int64_t n, float otherwise,
+                                     float v[4]) {
+    for (int k = 0; k < 4; k++) v[k] = p && k < n ? p[c + k] : otherwise;
+}
+
+template <bool ALIGNED>
+__global__ void __launch_bounds__(K_COLUMN_THREADS)
+    batch_norm_kernel(k_norm s, const float *x, const float *mean, const float *rstd,
+                      const float *gamma, const float *beta, float *y) {
+    int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
+    if (n <= 0) return;
+    float m[4], scale[4], g[4], shift[4];
+    load_channels(mean, c, n, 0, m);
+    load_channels(rstd, c, n, 0, scale);
+    load_channels(gamma, c, n, 1, g);
+    load_channels(beta, c, n, 0, shift);
+    for (int k = 0; k < 4; k++) scale[k] *= g[k];
+    for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < s.rows; r += 2 * step) {
+        float v[2][4] = {}; /* two rows under way at once */
+        for (int u = 0; u < 2; u++)
+            if (r + u * step < s.rows) k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, v[u]);
+        for (int u = 0; u < 2; u++) {
+            if (r + u * step >= s.rows) continue;
+            for (int k = 0; k < 4; k++) v[u][k] = (v[u][k] - m[k]) * scale[k] + shift[k];
+            k_store4<ALIGNED>(y + (r + u * step) * s.ldy + c, n, v[u]);
+        }
+    }
+}
+
+void batch_norm(const k_norm *s, const float *x, const float *mean, const float *rstd,
+                const float *gamma, const float *beta, float *y) {
+    if (!s->c || !s->rows) return;
+    dim3 block = k_column_block(s->c);
+    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c);
+    K_LAUNCH_ALIGNED(aligned, batch_norm_kernel, k_column_grid(block, s->c, s->rows), block, *s, x,
+                     mean, rstd, gamma, beta, y);
+}
+
+/* -------------------------------------------------------------------------- sums for the gradients
+ * dbeta = sum dy, dgamma = sum dy xhat over all rows. Mean and rstd are those of the channel, or,
+ * GROUPED, of the row's sample and the channel's group. */
+
+/* Mean and rstd of four channels; GROUPED: in the sample of row r. */
+template <bool GROUPED>
+__device__ inline void load_moments(const k_norm *s, const float *mean, const float *rstd,
+                                    int64_t c, int64_t n, int64_t r, float m[4], float scale[4]) {
+    if constexpr (GROUPED) {
+        int64_t first = r / s->pixels * s->groups, width = s->c / s->groups;
+        for (int k = 0; k < 4; k++) {
+            int64_t i = first + min(c + k, s->c - 1) / width;
+            m[k] = mean[i];
+            scale[k] = rstd[i];
+        }
+    } else {
+        load_channels(mean, c, n, 0, m);
+        load_channels(rstd, c, n, 0, scale);
+    }
+}
+
+template <bool ALIGNED, bool GROUPED>
+__global__ void __launch_bounds__(K_COLUMN_THREADS)
+    grad_sums_kernel(k_norm s, int64_t slice, const float *x, const float *dy, const float *mean,
+                     const float *rstd, float *dgamma, float *dbeta) {
+    int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
+    int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
+    float dot[4] = {}, sum[4] = {}, m[4], scale[4];
+    if (n > 0 && !GROUPED) load_moments<GROUPED>(&s, mean, rstd, c, n, 0, m, scale);
+    for (int64_t r = begin + threadIdx.y; n > 0 && r < end; r += 2 * step) {
+        float a[2][4] = {}, b[2][4] = {}; /* two rows under way at once */
+        for (int u = 0; u < 2; u++) {
+            if (r + u * step >= end) continue;
+            k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, a[u]);
+            k_load4<ALIGNED>(dy + (r + u * step) * s.ldy + c, n, b[u]);
+        }
+        for (int u = 0; u < 2; u++) {
+            if (r + u * step >= end) continue;
+            if (GROUPED) load_moments<GROUPED>(&s, mean, rstd, c, n, r + u * step, m, scale);
+            for (int k = 0; k < 4; k++) {
+                sum[k] += b[u][k];
+                dot[k] += b[u][k] * ((a[u][k] - m[k]) * scale[k]);
+            }
+        }
+    }
+    double dots[4], sums[4];
+    for (int k = 0; k < 4; k++) dots[k] = dot[k], sums[k] = sum[k];
+    column_sum(dots);
+    column_sum(sums);
+    if (threadIdx.y) return;
+    for (int k = 0; k < 4 && k < n; k++) {
+        dgamma[blockIdx.y * s.c + c + k] = (float)dots[k];
+        dbeta[blockIdx.y * s.c + c + k] = (float)sums[k];
+    }
+}
+
+/* y[blockIdx.y][c] = the sum of the slices of part[blockIdx.y]. */
+__global__ void __launch_bounds__(MERGE_X *MERGE_Y)
+    merge_sums_kernel(int64_t channels, int64_t slices, const float *part, float *y0, float *y1) {
+    int64_t c = (int64_t)blockIdx.x * MERGE_X + threadIdx.x;
+    bool here = c < channels;
+    float *y = blockIdx.y ? y1 : y0;
+    double sum = 0;
+    part += blockIdx.y * slices * channels;
+    for (int64_t i = threadIdx.y; here && i < slices; i += MERGE_Y) sum += part[i * channels + c];
+    sum = merged_sum(sum);
+    if (here && !threadIdx.y) y[c] = (float)sum;
+}
+
+/* dgamma and dbeta; where those are NULL they become pieces of the scratch memory. */
+void grad_sums(bool grouped, const k_norm *s, const float *x, const float *dy, const float *mean,
+               const float *rstd, float **dgamma, float **dbeta, void *scratch) {
+    slices cut = cut_rows(s);
+    float *part = (float *)scratch, *spare = part + cut.count * 2 * s->c;
+    if (!*dgamma) *dgamma = spare;
+    if (!*dbeta) *dbeta = spare + s->c;
+    bool whole = cut.count == 1;
+    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c);
+    float *dots = whole ? *dgamma : part, *sums = whole ? *dbeta : part + cut.count * s->c;
+#define SUMS(a, g)                                                                                 \
+    K_LAUNCH((grad_sums_kernel<a, g>), cut.grid, cut.block, *s, cut.rows, x, dy, mean, rstd, dots, \
+             sums)
+    if (aligned && grouped) SUMS(true, true);
+    if (aligned && !grouped) SUMS(true, false);
+    if (!aligned && grouped) SUMS(false, true);
+    if (!aligned && !grouped) SUMS(false, false);
+#undef SUMS
+    if (whole) return;
+    K_LAUNCH(merge_sums_kernel, merge_grid(s->c, 2), dim3(MERGE_X, MERGE_Y), s->c, cut.count, part,
+             *dgamma, *dbeta);
+}
+
+/* ------------------------------------------------------------------------- batch norm, backward */
+
+/* dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows); sums that are NULL are 0. */
+template <bool ALIGNED>
+__global__ void __launch_bounds__(K_COLUMN_THREADS)
+    batch_norm_dx_kernel(k_norm s, const float *x, const float *dy, const float *mean,
+                         const float *rstd, const float *gamma, const float *dgamma,
+                         const float *dbeta, float *dx) {
+    int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
+    if (n <= 0) return;
+    float m[4], scale[4], g[4], slope[4], shift[4], rows = (float)s.rows;
+    load_channels(mean, c, n, 0, m);
+    load_channels(rstd, c, n, 0, scale);
+    load_channels(gamma, c, n, 1, g);
+    load_channels(dgamma, c, n, 0, slope);
+    load_channels(dbeta, c, n, 0, shift);
+    for (int k = 0; k < 4; k++) {
+        slope[k] = scale[k] * slope[k] / rows;
+        shift[k] /= rows;
+        scale[k] *= g[k];
+    }
+    for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < s.rows; r += step) {
+        float a[4] = {}, b[4];
+        if (dbeta) k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
+        k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+        if (dbeta)
+            for (int k = 0; k < 4; k++) b[k] -= shift[k] + (a[k] - m[k]) * slope[k];
+        for (int k = 0; k < 4; k++) b[k] *= scale[k];
+        k_store4<ALIGNED>(dx + r * s.ldx + c, n, b);
+    }
+}
+
+void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
+                     const float *rstd, const float *gamma, int training, float *dx, float *dgamma,
+                     float *dbeta, void *scratch) {
+    if (!s->c) return;
+    if (training || dgamma || dbeta)
+        grad_sums(false, s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
+    if (!training) dgamma = dbeta = 0;
+    if (!dx || !s->rows) return;
+    dim3 block = k_column_block(s->c);
+    bool aligned =
+        k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->ldx, s->c);
+    K_LAUNCH_ALIGNED(aligned, batch_norm_dx_kernel, k_column_grid(block, s->c, s->rows), block, *s,
+                     x, dy, mean, rstd, gamma, dgamma, dbeta, dx);
+}
+
+/* -------------------------------------------------------------------------------------- group norm
+ * A team a group. Its threads stand x by y: x over the group's channels, y over the pixels. */
+
+struct group_walk {
+    int width, x; /* threads of a team, and of those side by side */
+};
+
+group_walk walk_of(const k_norm *s) {
+    int64_t quads = (s->c / s->groups + 3) / 4;
+    group_walk w = {k_team_width(quads * s->pixels), 1};
+    while (w.x < w.width && w.x < quads) w.x *= 2;
+    return w;
+}
+
+int64_t group_count(const k_norm *s) { return s->rows / s->pixels * s->groups; }
+int64_t group_size(const k_norm *s) { return s->pixels * (s->c / s->groups); }
+
+/* Where this thread stands in group `at` of the loop over groups. */
+struct group_place {
+    int64_t writes; /* the group, in the one thread that writes what belongs to it; else -1 */
+    int64_t row, row_end, row_step;      /* of the matrix */
+    int64_t channel, width, first, step; /* the group's first channel and width; those of it */
+};
+
+__device__ inline group_place place_of(const k_norm *s, group_walk w, int64_t group) {
+    int lane = threadIdx.x % w.width;
+    bool here = group < s->rows / s->pixels * s->groups;
+    int64_t sample = here ? group / s->groups : 0, width = s->c / s->groups;
+    group_place p;
+    p.writes = here && !lane ? group : -1;
+    p.row = sample * s->pixels + lane / w.x;
+    p.row_end = here ? (sample + 1) * s->pixels : 0;
+    p.row_step = w.width / w.x;
+    p.channel = here ? group % s->groups * width : 0;
+    p.width = width;
+    p.first = lane % w.x * 4;
+    p.step = w.x * 4;
+    return p;
+}
+
+/* Row r, channels c .. c + 3 of the matrix, of which the first n are in the group. */
+#define FOR_PLACE(p, r, c, n)                                                                      \
+    for (int64_t r = (p).row; r < (p).row_end; r += (p).row_step)                                  \
+        for (int64_t at = (p).first, c, n; c = (p).channel + at, n = (p).width - at, n > 0;        \
+             at += (p).step)
+
+/* Mean and squares of the first n of four values, joined to those of `count` before. */
+__device__ inline void join_four(const float v[4], int64_t n, float *count, float *mean,
+                                 float *square) {
+    float values = n < 4 ? (float)n : 4, centre = 0, around = 0;
+    for (int k = 0; k < 4; k++) centre += v[k]; /* those that are not there are 0 */
+    centre /= values;
+    for (int k = 0; k < 4; k++)
+        if (k < n) around += (v[k] - centre) * (v[k] - centre);
+    float total = *count + values, share = values / total, d = centre - *mean;
+    *mean += d * share;
+    *square += around + d * d * *count * share;
+    *count = total;
+}
+
+template <bool ALIGNED>
+__global__ void __launch_bounds__(1024)
+    group_norm_kernel(k_norm s, group_walk w, const float *x, const float *gamma, const float *beta,
+                      float eps, float *y, float *mean, float *rstd) {
+    int64_t count = s.rows / s.pixels * s.groups;
+    float size = (float)(s.pixels * (s.c / s.groups));
+    for (int64_t i = k_team_first(w.width); i < count; i += k_team_stride(w.width)) {
+        group_place p = place_of(&s, w, i + threadIdx.x / w.width);
+        float values = 0, m = 0, square = 0, v[4];
+        FOR_PLACE(p, r, c, n) {
+            k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
+            join_four(v, n, &values, &m, &square);
+        }
+        float centre = (float)(k_team_sum((double)values * m, w.width) / size), d = m - centre;
+        square = k_team_sum(values > 0 ? square + values * d * d : 0, w.width);
+        float scale = 1 / sqrtf(square / size + eps);
+        FOR_PLACE(p, r, c, n) {
+            float g[4], b[4];
+            k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
+            load_channels(gamma, c, n, 1, g);
+            load_channels(beta, c, n, 0, b);
+            for (int k = 0; k < 4; k++) v[k] = (v[k] - centre) * scale * g[k] + b[k];
+            k_store4<ALIGNED>(y + r * s.ldy + c, n, v);
+        }
+        if (p.writes < 0) continue;
+        mean[p.writes] = centre;
+        rstd[p.writes] = scale;
+    }
+}
+
+void group_norm(const k_norm *s, const float *x, const float *gamma, const float *beta, float eps,
+                float *y, float *mean, float *rstd) {
+    if (!group_size(s) || !group_count(s)) return;
+    group_walk w = walk_of(s);
+    int64_t width = s->c / s->groups;
+    bool aligned = k_aligned(x, s->ldx, width) && k_aligned(y, s->ldy, width);
+    K_LAUNCH_ALIGNED(aligned, group_norm_kernel, k_team_blocks(group_count(s), w.width),
+                     k_team_block(w.width), *s, w, x, gamma, beta, eps, y, mean, rstd);
+}
+
+/* With g = dy gamma: dx = rstd (g - mean(g) - xhat mean(g xhat)), means over the group. Of a group
+ * of two that leaves no more than what eps did to it, so small groups are worked out in double. */
+template <bool ALIGNED, class real>
+__global__ void __launch_bounds__(1024)
+    group_norm_dx_kernel(k_norm s, group_walk w, const float *x, const float *dy, const float *mean,
+                         const float *rstd, const float *gamma, float *dx) {
+    int64_t count = s.rows / s.pixels * s.groups;
+    real size = (real)(s.pixels * (s.c / s.groups));
+    for (int64_t i = k_team_first(w.width); i < count; i += k_team_stride(w.width)) {
+        int64_t group = min(i + threadIdx.x / w.width, count - 1);
+        group_place p = place_of(&s, w, i + threadIdx.x / w.width);
+        real m = mean[group], scale = rstd[group], sum = 0, dot = 0;
+        float a[4], b[4], g[4];
+        FOR_PLACE(p, r, c, n) {
+            k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
+            k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+            load_channels(gamma, c, n, 1, g);
+            for (int k = 0; k < 4; k++) {
+                sum += (real)b[k] * g[k];
+                dot += (real)b[k] * g[k] * ((a[k] - m) * scale);
+            }
+        }
+        sum = k_team_sum(sum, w.width) / size;
+        dot = k_team_sum(dot, w.width) / size;
+        FOR_PLACE(p, r, c, n) {
+            k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
+            k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+            load_channels(gamma, c, n, 1, g);
+            for (int k = 0; k < 4; k++)
+                b[k] = (float)(scale * ((real)b[k] * g[k] - sum - (a[k] - m) * scale * dot));
+            k_store4<ALIGNED>(dx + r * s.ldx + c, n, b);
+        }
+    }
+}
+
+void group_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
+                     const float *rstd, const float *gamma, float *dx, float *dgamma, float *dbeta,
+                     void *scratch) {
+    if (!s->c) return;
+    if (dgamma || dbeta) grad_sums(true, s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
+    if (!dx || !group_size(s) || !group_count(s)) return;
+    group_walk w = walk_of(s);
+    int64_t width = s->c / s->groups;
+    bool aligned =
+        k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) && k_aligned(dx, s->ldx, width);
+#define DX(...)                                                                                    \
+    K_LAUNCH((group_norm_dx_kernel<__VA_ARGS__>), k_team_blocks(group_count(s), w.width),          \
+             k_team_block(w.width), *s, w, x, dy, mean, rstd, gamma, dx)
+    if (group_size(s) <= SMALL_GROUP)
+        DX(false, double);
+    else if (aligned)
+        DX(true, float);
+    else
+        DX(false, float);
+#undef DX
+}
+
+/* -------------------------------------------------------------------- the statistics' small ops */
+
+__global__ void rstd_kernel(int64_t n, const float *var, float eps, float *y) {
+    for (int64_t i = k_first(); i < n; i += k_stride()) {
+        float v = var[i] + eps;
+        y[i] = sqrtf(v) / v;
+    }
+}
+
+void rstd(int64_t n, const float *var, float eps, float *y) {
+    if (n) K_LAUNCH(rstd_kernel, k_blocks(n, 256), 256, n, var, eps, y);
+}
+
+__global__ void running_kernel(int64_t n, float keep, float take, const float *x, int64_t stride,
+                               float *y) {
+    for (int64_t i = k_first(); i < n; i += k_stride())
+        y[i * stride] = keep * y[i * stride] + take * x[i];
+}
+
+void running(int64_t n, float keep, float take, const float *x, int64_t stride, float *y) {
+    if (n) K_LAUNCH(running_kernel, k_blocks(n, 256), 256, n, keep, take, x, stride, y);
+}
+
+} // namespace
+
+extern "C" void k_norm_cuda(k_table *t) {
+    t->batch_stats = batch_stats;
+    t->batch_norm = batch_norm;
+    t->batch_norm_grad = batch_norm_grad;
+    t->group_norm = group_norm;
+    t->group_norm_grad = group_norm_grad;
+    t->norm_scratch = norm_scratch;
+    t->rstd = rstd;
+    t->running = running;
+}

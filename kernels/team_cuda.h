@@ -1,0 +1,128 @@
+/* team_cuda.h - two ways to stand threads over a matrix: as teams, one a row, or in columns.
+ *
+ * A thread owns four neighbouring channels. With ALIGNED it moves them as 16 bytes, otherwise one
+ * by one, of which the first n are there; what it computes is the same, so a channel slice that
+ * begins anywhere gives the same bits as a whole matrix.
+ *
+ * Surprising: one by one costs hardly more. The four loads of a warp touch the same lines, and the
+ * cache in front of them has the room that memory has not. */
+#ifndef CNN_TEAM_CUDA_H
+#define CNN_TEAM_CUDA_H
+
+#include "launch.h"
+
+/* ------------------------------------------------------------------------- four floats of a row */
+
+template <bool ALIGNED>
+static __device__ inline void k_load4(const float *p, int64_t n, float v[4], float otherwise = 0) {
+    if (ALIGNED) {
+        float4 f = *(const float4 *)p;
+        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+    } else {
+        for (int k = 0; k < 4; k++) v[k] = k < n ? p[k] : otherwise;
+    }
+}
+
+template <bool ALIGNED>
+static __device__ inline void k_store4(float *p, int64_t n, const float v[4]) {
+    if (ALIGNED) {
+        *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
+    } else {
+        for (int k = 0; k < 4; k++)
+            if (k < n) p[k] = v[k];
+    }
+}
+
+/* Can all rows of p, `ld` floats apart, be moved so? c: the channels of what a thread walks. */
+static inline bool k_aligned(const void *p, int64_t ld, int64_t c) {
+    return (uintptr_t)p % 16 == 0 && ld % 4 == 0 && c % 4 == 0;
+}
+
+/* K_LAUNCH_ALIGNED(is, name, args): K_LAUNCH of name<true> or name<false>. */
+#define K_LAUNCH_ALIGNED(is, name, grid, block, ...)                                               \
+    do {                                                                                           \
+        if (is)                                                                                    \
+            K_LAUNCH((name<true>), grid, block, __VA_ARGS__);                                      \
+        else                                                                                       \
+            K_LAUNCH((name<false>), grid, block, __VA_ARGS__);                                     \
+    } while (0)
+
+/* ----------------------------------------------------------------------------------------- columns
+ * Blocks of x * y threads: x over the channels, so that a thread keeps its four and what belongs to
+ * them; y over the rows, with a stride of all y of the grid. */
+
+enum { K_COLUMN_THREADS = 256 };
+
+static inline dim3 k_column_block(int64_t c) {
+    int64_t quads = (c + 3) / 4;
+    unsigned x = 1;
+    while (x < 32 && x < quads) x *= 2;
+    for (unsigned t = x; t >= 8; t /= 2) /* 8 threads read a line of 128 bytes: still whole ones */
+        if ((quads + t - 1) / t * t < (quads + x - 1) / x * x) x = t;
+    return dim3(x, K_COLUMN_THREADS / x);
+}
+
+/* Blocks side by side. */
+static inline int64_t k_column_blocks(dim3 block, int64_t c) {
+    return ((c + 3) / 4 + block.x - 1) / block.x;
+}
+
+static inline dim3 k_column_grid(dim3 block, int64_t c, int64_t rows) {
+    int64_t x = k_column_blocks(block, c), most = 132 * 16 / x, y = (rows + block.y - 1) / block.y;
+    if (y > most) y = most;
+    return dim3((unsigned)x, (unsigned)(y < 1 ? 1 : y));
+}
+
+#define k_channel() (((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 4)
+
+/* ------------------------------------------------------------------------------------------- teams
+ * A team of 1, 2, 4 .. 32 threads, or of a whole block, works on a row. Every thread of the block
+ * goes through the loop as often, as all of them meet in the sums:
+ *     for (int64_t base = k_team_first(width); base < rows; base += k_team_stride(width)) {
+ *         row = base + threadIdx.x / width;            may be >= rows
+ *         lane = threadIdx.x % width; */
+
+/* Threads for a row of `quads` times four channels. */
+static inline int k_team_width(int64_t quads) {
+    if (quads > 4096) return 1024;
+    if (quads > 256) return 256;
+    int width = 1;
+    while (width < 32 && width < quads) width *= 2;
+    return width;
+}
+
+static inline int k_team_block(int width) { return width > 256 ? width : 256; }
+static inline unsigned k_team_blocks(int64_t rows, int width) {
+    int teams = k_team_block(width) / width;
+    return k_blocks((rows + teams - 1) / teams, 1);
+}
+
+#define k_team_first(width)  ((int64_t)blockIdx.x * (blockDim.x / (width)))
+#define k_team_stride(width) ((int64_t)gridDim.x * (blockDim.x / (width)))
+
+/* The team's sum, in a fixed order, or its maximum (a NaN may get lost), in each of its threads. */
+template <class T> static __device__ inline T k_team_sum(T v, int width) {
+    for (int step = min(width, 32) / 2; step; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
+    if (width <= 32) return v;
+    __shared__ T part[32];
+    __syncthreads(); /* those of the last sum have been read */
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = 0;
+    for (int i = 0; i < width / 32; i++) v += part[i];
+    return v;
+}
+
+static __device__ inline float k_team_max(float v, int width) {
+    for (int step = min(width, 32) / 2; step; step /= 2)
+        v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
+    if (width <= 32) return v;
+    __shared__ float part[32];
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+    __syncthreads();
+    for (int i = 0; i < width / 32; i++) v = fmaxf(v, part[i]);
+    return v;
+}
+
+#endif
