@@ -82,19 +82,6 @@ end
 -- See: cnn.set_threads
 function cnn.threads() return C.cnn_threads() end
 
-cnn.cuda = {}
-
---- cnn.cuda.is_available()
--- Whether there is a CUDA device that can be used. `cnnlua doctor` says why not.
--- Example: device = cnn.cuda.is_available() and "cuda" or "cpu"
--- See: x:to, net:to
-function cnn.cuda.is_available()
-  local x = C.cnn_empty(nil, 0, "f32", "cuda")
-  if x == nil then return false end
-  C.cnn_release(x)
-  return true
-end
-
 local loaded = { cnn = cnn }
 registry["cnn.loaded"] = loaded
 

@@ -163,6 +163,15 @@ end
 function add.title(p)
   p:option("--title", "over the picture"):argname "TEXT":convert(text_of "--title")
 end
+function add.deterministic(p)
+  p:flag("--deterministic", "CUDA: kernels that give the same bits every time, and no others")
+end
+function add.autotune(p)
+  p:flag("--autotune", "CUDA: convolutions chosen by timing them, not by heuristics")
+end
+add["cudnn-plans"] = function(p)
+  p:flag("--cudnn-plans", "instead: cuDNN's plans for the convolutions of every model")
+end
 function add.quiet(p) p:flag("--quiet", "print the two closing lines only") end
 function add.json(p) p:flag("--json", "print one JSON object only") end
 
@@ -190,7 +199,7 @@ local in_order = {
     name = "train", module = "cnn.commands", words = "FILE [options]", does = "trains",
     about = "Trains the model that the script returns.", positional = file,
     "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
-    "out", "resume", "set", "quiet", "json",
+    "out", "resume", "set", "quiet", "json", "deterministic", "autotune",
   },
   {
     name = "shapes", module = "cnn.commands", words = "FILE",
@@ -238,7 +247,7 @@ local in_order = {
       .. "takes beyond the layers' sum (or less, where a step saves what layers alone cannot).",
     positional = file,
     "seconds", "only", "layers", "batch", "resize", "seed", "device", "threads", "precision", "set",
-    "json",
+    "json", "deterministic", "autotune",
   },
   {
     name = "check", module = "cnn.check", words = "FILE",
@@ -249,7 +258,7 @@ local in_order = {
   {
     name = "doctor", module = "cnn.doctor",
     does = "what was found, what is missing, how to get it",
-    about = "Says what was found, what is missing and how to get it.", "data",
+    about = "Says what was found, what is missing and how to get it.", "data", "cudnn-plans",
   },
   {
     name = "help", module = "cnn.help", words = "[TOPIC]",

@@ -52,6 +52,37 @@ local function training_step(loaded, x, y)
   end
 end
 
+-- On a card a step is asked for and not waited for: a few at a time are measured.
+local STEPS_AT_ONCE = 10
+
+local function at_once(step)
+  return function()
+    for _ = 1, STEPS_AT_ONCE do step() end
+    cnn.cuda.synchronize()
+  end
+end
+
+local function training_on_card(loaded, x, y)
+  loaded.train.lr = LEARNING_RATE
+  local steps, job = 0, {
+    net = loaded.net, criterion = cnn.nn.CrossEntropyLoss(), tally = require "cnn.tally"(x.device),
+    optimizer = require "cnn.optimizer".new(loaded.net, loaded.train).inner,
+  }
+  return at_once(function()
+    steps = steps + 1
+    C.cnn_rng_step(steps)
+    require "cnn.card_run".step(job, x, y)
+  end)
+end
+
+local function prediction_on_card(loaded, x)
+  return at_once(function()
+    handle.give_back((cnn.step(function()
+      return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
+    end)))
+  end)
+end
+
 local function prediction_step(loaded, x)
   return function()
     local label = cnn.step(function()
@@ -89,7 +120,9 @@ function bench.bench(options)
   local net, batch, input = loaded.net, loaded.train.batch, loaded.input
   local x, y = require "cnn.made_up".batch(net, input, batch)
   net:to(device)
+  local on_card = device ~= "cpu"
   C.cnn_reset_rss()
+  cnn.cuda.reset_peak()
   x, y = x:to(device), y:to(device)
   local result = {
     name = loaded.name, device = device, batch = batch, precision = precision,
@@ -98,14 +131,16 @@ function bench.bench(options)
   local seconds = options.seconds or SECONDS
   if options.only ~= "predict" then
     net:train()
-    result.train = measure(training_step(loaded, x, y), batch, seconds)
+    local step = (on_card and training_on_card or training_step)(loaded, x, y)
+    result.train = measure(step, batch * (on_card and STEPS_AT_ONCE or 1), seconds)
   end
   if options.only ~= "train" then
     net:eval()
     net:zero_grad()
-    result.predict = measure(prediction_step(loaded, x), batch, seconds)
+    local step = (on_card and prediction_on_card or prediction_step)(loaded, x)
+    result.predict = measure(step, batch * (on_card and STEPS_AT_ONCE or 1), seconds)
   end
-  result.peak_mb = tonumber(C.cnn_peak_rss()) / 2 ^ 20
+  result.peak_mb = (on_card and cnn.cuda.memory().peak or tonumber(C.cnn_peak_rss())) / 2 ^ 20
   if options.layers then
     result.layers = require "cnn.layer_times".measure(net, x, {
       seconds = seconds, training = options.only ~= "predict",

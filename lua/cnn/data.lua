@@ -75,12 +75,15 @@ function Split:__tostring()
     self.width, self.batch)
 end
 
+-- The random numbers that shuffle an epoch.
+local function seed_of(split) return split.seed or C.cnn_seed() end
+local function stream_of(epoch) return SHUFFLE_STREAM + ffi.cast("uint64_t", epoch) end
+
 -- Positions from 0 in the order of an epoch, or as they are stored.
 local function order_of(split, epoch, shuffle)
   local order = ffi.new("int32_t[?]", split.images)
   if shuffle then
-    local stream = SHUFFLE_STREAM + ffi.cast("uint64_t", epoch)
-    if C.cnn_permutation(split.images, split.seed or C.cnn_seed(), stream, order) ~= 0 then
+    if C.cnn_permutation(split.images, seed_of(split), stream_of(epoch), order) ~= 0 then
       handle.fail()
     end
   else
@@ -113,18 +116,20 @@ local function iterate(split, order, first, count, batch)
 end
 
 --- split:batches({ batch = split.batch, shuffle = split.shuffle, epoch = nil, skip = 0,
----   limit = nil })
+---   limit = nil, device = "cpu" })
 -- An iterator over batches of images and labels, which a thread prepares ahead. Training images are
 -- shuffled, by the seed and the number of the epoch alone; test images come as they are stored. The
 -- second value is the iterator's state; its `waited` are the seconds that were waited for images.
 -- Shapes: x f32 NxCxHxW of 0 to 1; y i32 N, labels from 1
 -- Options: batch: images at a time; shuffle: true or false; epoch: whose order, the next one by
---   default; skip: how many batches to leave out; limit: the first so many images of the order
+--   default; skip: how many batches to leave out; limit: the first so many images of the order;
+--   device: where the batches are made, on a card by the card, of bytes that lie there
 -- Errors: numbers below 1 (skip: 0)
 -- Example: for x, y in data.train:batches { limit = 8 } do print(net(x):shape()) end
 -- See: cnn.data.fashion_mnist, cnn.step
 function Split:batches(options)
-  options = argument.options("batches", options, { "batch", "shuffle", "epoch", "skip", "limit" })
+  options = argument.options("batches", options, { "batch", "shuffle", "epoch", "skip", "limit",
+    "device" })
   local batch = argument.whole("batches", "batch", options.batch or self.batch, 1)
   local skip = argument.whole("batches", "skip", options.skip or 0, 0)
   argument.optional_whole("batches", "epoch", options.epoch)
@@ -132,10 +137,16 @@ function Split:batches(options)
   local shuffle = self.shuffle
   if options.shuffle ~= nil then shuffle = options.shuffle end
   if not options.epoch then self.epoch = self.epoch + 1 end
-  local order = order_of(self, options.epoch or self.epoch, shuffle)
+  local epoch = options.epoch or self.epoch
   local last = math.min(limit or self.images, self.images)
   local first = math.min(skip * batch, last)
-  return iterate(self, order, first, last - first, batch)
+  if options.device and options.device ~= "cpu" then
+    return require "cnn.card_batches".over(self, {
+      seed = seed_of(self), stream = stream_of(epoch), shuffle = shuffle, first = first,
+      count = last - first, batch = batch,
+    })
+  end
+  return iterate(self, order_of(self, epoch, shuffle), first, last - first, batch)
 end
 
 --- split:take(first, count)

@@ -1,11 +1,13 @@
 -- doctor.lua - cnnlua doctor: what was found, what is missing, and the exact line that fixes it.
 --
--- Ends with exit status 1 when something is missing that training needs. Surprising: each variant
--- of the kernels is asked for by name, as CNN_KERNELS would, so what is listed is what runs.
+-- Ends with exit status 1 when something is missing that training needs; --cudnn-plans goes over
+-- cuDNN's plans instead (doctor/plans.lua). Surprising: each variant of the kernels is asked for by
+-- name, as CNN_KERNELS would, so what is listed is what runs.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local cnn = require "cnn"
+local cuda = require "cnn.doctor.cuda"
 local fail = require "cnn.fail"
 local fashion_mnist = require "cnn.fashion_mnist"
 local library = require "cnn.library"
@@ -101,16 +103,6 @@ local function data(dir)
   missing("data", "Fashion-MNIST not found; training would download it", fashion_mnist.INSTALL)
 end
 
-local function cuda()
-  local x = C.cnn_empty(nil, 0, "f32", "cuda")
-  if x ~= nil then
-    C.cnn_release(x)
-    say("CUDA", "a device is there: --device cuda")
-  else
-    say("CUDA", "none: this build has the CPU only, and everything runs there")
-  end
-end
-
 local shown_as = {
   none = "standard output is none: pictures go to files",
   ascii = "pictures in plain characters", blocks = "pictures in half blocks, 24-bit colour",
@@ -123,6 +115,7 @@ local function terminal()
 end
 
 function doctor.doctor(options)
+  if options.cudnn_plans then return require "cnn.doctor.plans"() end
   problems = 0
   say("cnnlua", cnn.version .. ", " .. jit.version .. " on " .. jit.os .. " " .. jit.arch)
   say("CPU", ffi.string(C.cnn_cpu()))
@@ -131,7 +124,7 @@ function doctor.doctor(options)
   say("threads", ("%d (--threads N)"):format(C.cnn_threads()))
   optional("BLAS", "libopenblas.so.0", "libopenblas0-pthread",
     "matrix products; the engine's own otherwise")
-  cuda()
+  cuda(say, missing)
   module("argparse", "lua-argparse", "the options of every command")
   module("cjson", "lua-cjson", "weights files, --json")
   command("gnuplot", "gnuplot-nox", "curves")

@@ -38,8 +38,7 @@ end
 function Progress:header(facts)
   self:say(("%s: %s parameters, %.1f M multiply-adds an image of %s"):format(facts.name,
     commas(facts.parameters), facts.macs / 1e6, facts.input))
-  self:say(("device %s (%s), %s kernels, %d threads, %s"):format(facts.device, facts.cpu,
-    facts.kernels, facts.threads, facts.precision))
+  self:say(facts.device)
   self:say(("data %s: %s training and %s test images%s%s"):format(facts.data,
     commas(facts.train_images), commas(facts.test_images), facts.resized,
     facts.data_dir and ", " .. facts.data_dir or ""))

@@ -5,6 +5,8 @@
 -- and train is a recipe even without a net, so that a forgotten net is an error and not a plain Lua
 -- run.
 
+local ffi = require "ffi"
+local C = require "cnn.ffi".C
 local argument = require "cnn.argument"
 local err = require "cnn.error"
 local fail = require "cnn.fail"
@@ -212,7 +214,7 @@ end
 
 local option_names = {
   "epochs", "batch", "lr", "resize", "seed", "device", "threads", "precision", "limit", "data",
-  "out", "resume", "quiet", "json",
+  "out", "resume", "quiet", "json", "deterministic", "autotune",
 }
 
 local function check_text(who, name, value)
@@ -253,12 +255,14 @@ function recipe.options(who, options)
   end
   for _, key in ipairs { "data", "out" } do check_text(who, key, options[key]) end
   if options.resume ~= false then check_text(who, "resume", options.resume) end
-  for _, key in ipairs { "quiet", "json" } do argument.boolean(who, key, options[key]) end
+  for _, key in ipairs { "quiet", "json", "deterministic", "autotune" } do
+    argument.boolean(who, key, options[key])
+  end
   return checked
 end
 
 -- What a prompt was started with (cnnlua -i FILE --limit 100) holds for its recipe's runs, too.
-local lasting = { "limit", "data", "device", "precision" }
+local lasting = { "limit", "data", "device", "precision", "deterministic", "autotune" }
 local at_start = setmetatable({}, { __mode = "k" }) -- recipe -> the options of its prompt
 
 function recipe.set_prompt_options(value, options) at_start[value] = options end
@@ -307,24 +311,40 @@ end
 
 -- ------------------------------------------------------------------------------------- the device
 
+-- What only a card knows, and why a CPU needs none of it.
+local of_card = {
+  autotune = "chooses its kernels by shape", deterministic = "gives the same bits every time",
+}
+
+local function card(options, index, precision)
+  if C.cnn_cuda_open(index) ~= 0 then
+    fail.run("--device %s: %s; --device cpu works (see cnnlua doctor)", options.device or "auto",
+      ffi.string(C.cnn_error()))
+  end
+  local ready = C.cnn_cuda_set_precision(precision or "auto") == 0
+    and C.cnn_cuda_set_deterministic(options.deterministic and 1 or 0) == 0
+    and C.cnn_cuda_set_autotune(options.autotune and 1 or 0) == 0
+  if not ready then fail.run("--device cuda: %s", ffi.string(C.cnn_error())) end
+  return "cuda:" .. index, precision or "tf32 in convolutions, else fp32"
+end
+
 -- The device and precision that the options ask for; nothing is fallen back from in silence.
 function recipe.device(options)
-  local cnn = require "cnn"
-  local wanted, precision = options.device or "auto", options.precision or "fp32"
-  local cuda = cnn.cuda.is_available()
-  if wanted == "auto" then wanted = cuda and "cuda:0" or "cpu" end
-  if wanted == "cuda" then wanted = "cuda:0" end
-  if wanted ~= "cpu" and not cuda then
-    fail.run("--device %s: no CUDA device can be used here; --device cpu works (see cnnlua doctor)",
-      options.device)
+  local wanted, precision = options.device or "auto", options.precision
+  if wanted == "auto" then wanted = C.cnn_cuda_count() > 0 and "cuda:0" or "cpu" end
+  if wanted ~= "cpu" then return card(options, tonumber(wanted:match ":(%d+)$" or 0), precision) end
+  for name, need in pairs(of_card) do
+    if options[name] then
+      fail.usage("--%s is for --device cuda; the CPU %s", name:gsub("_", "-"), need)
+    end
   end
-  if precision == "tf32" and wanted == "cpu" then
+  if precision == "tf32" then
     fail.usage "--precision tf32 is for CUDA only; the CPU has fp32"
   end
-  if precision ~= "fp32" then
-    fail.usage("--precision %s is not there yet on %s; fp32 is", precision, wanted)
+  if precision and precision ~= "fp32" then
+    fail.usage("--precision %s is not there yet on cpu; fp32 is", precision)
   end
-  return wanted, precision
+  return "cpu", "fp32"
 end
 
 return recipe

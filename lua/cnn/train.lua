@@ -23,6 +23,7 @@ local recipe = require "cnn.recipe"
 local report = require "cnn.probes.report"
 local run_data = require "cnn.run_data"
 local saved_run = require "cnn.saved_run"
+local tally = require "cnn.tally"
 
 local POINTS_AN_EPOCH = 5  -- of the curves, as in the book
 local DRAW_SECONDS = 10    -- between two drawings of the curves
@@ -64,7 +65,7 @@ local function new_run(checked, options, kept)
   run.total = run.data.train:batch_count(run.train.batch)
   run.net:to(run.device)
   run.optimizer = require "cnn.optimizer".new(run.net, run.train)
-  run.guarded = shadows(run.net)
+  run.guarded = run.device == "cpu" and shadows(run.net) or {}
   if saved then saved:restore(run) end
   run.came_from = saved and saved.dir
   run.dir = require "cnn.rundir".open(checked.name, options.out or saved and saved.dir)
@@ -73,7 +74,31 @@ end
 
 -- ------------------------------------------------------------------------------------- evaluation
 
+-- On a card: nothing is read before the end.
+local function measure_on_card(net, split, options)
+  local sums, criterion = tally(options.device), cnn.nn.CrossEntropyLoss()
+  local iterate, state = split:batches(options)
+  local x, y = iterate(state)
+  while x do
+    local count = y:numel()
+    cnn.step(function()
+      cnn.no_grad(function()
+        local out = net(x)
+        sums:add(criterion(out, y), out:argmax(2):eq(y:view(-1, 1)):sum(), count)
+      end)
+    end)
+    sums:counted(count)
+    handle.give_back(x, y)
+    x, y = iterate(state)
+  end
+  local loss, acc = sums:read()
+  return loss, acc
+end
+
 local function measure(net, split, options)
+  if options.device and options.device ~= "cpu" then
+    return measure_on_card(net, split, options)
+  end
   local loss, acc = meter.mean(), meter.mean()
   local criterion = cnn.nn.CrossEntropyLoss()
   local iterate, state = split:batches(options)
@@ -174,6 +199,7 @@ end
 
 -- From `guard.hold` on the step is counted as a whole or, with the weights, not at all.
 function Run:step(x, y)
+  if self.card then return self.card:step(x, y) end
   local count = y:numel()
   self.steps_watch:start()
   self.optimizer:schedule(self.epoch - 1 + self.batches / self.total)
@@ -199,6 +225,10 @@ end
 -- --------------------------------------------------------------------------------------- an epoch
 
 local function live(run)
+  if run.card then
+    if not (run.progress.terminal and run.card:due()) then return end
+    run.card:settle()
+  end
   local rate = run.trained / math.max(run.steps_watch:seconds(), 1e-9)
   run.progress:live {
     epoch = run.epoch, epochs = run.train.epochs, done = run.batches, total = run.total,
@@ -210,6 +240,7 @@ end
 local function add_point(run)
   local every = math.max(1, math.floor(run.total / POINTS_AN_EPOCH))
   if run.batches % every == 0 or run.batches == run.total then
+    if run.card then run.card:settle() end
     table.insert(run.points, {
       epoch = run.epoch - 1 + run.batches / run.total, train_loss = run.loss:value(),
       train_acc = run.acc:value(),
@@ -239,8 +270,11 @@ local function draw(run)
 end
 
 local function finish_epoch(run)
+  if run.steps_watch.since then run.steps_watch:stop() end
   seed_step(run)
-  local _, test_acc = train.evaluate(run.net, run.data.test, { batch = run.train.batch })
+  local _, test_acc = train.evaluate(run.net, run.data.test, {
+    batch = run.train.batch, device = run.device,
+  })
   guard.hold(true)
   local row = row_of(run, run.epoch, test_acc)
   table.insert(run.rows, row)
@@ -267,7 +301,7 @@ local function run_epoch(run)
   run.steps_before = run.steps_watch:seconds() - (run.epoch_step_seconds or 0)
   run.epoch_seconds, run.epoch_step_seconds = nil, nil
   local iterate, state = run.data.train:batches {
-    batch = run.train.batch, epoch = run.epoch, skip = run.batches,
+    batch = run.train.batch, epoch = run.epoch, skip = run.batches, device = run.device,
   }
   local x, y = iterate(state)
   while x do
@@ -299,6 +333,7 @@ end
 -- A script's error before the first step leaves nothing to keep.
 local function rescue(run)
   if run.in_step then restore_buffers(run) end
+  if run.card then run.card:rescue() end
   run.progress:clear()
   if run.steps == 0 and not run.diverged and not guard.interrupted() then
     return run.dir:discard()
@@ -321,8 +356,7 @@ local function header(run)
   local size = ("%dx%d"):format(input[2], input[3])
   run.progress:header {
     name = run.recipe.name, parameters = run.parameters, macs = run.macs,
-    input = ("%dx%s"):format(input[1], size), device = run.device, cpu = ffi.string(C.cnn_cpu()),
-    kernels = ffi.string(C.cnn_kernels()), threads = C.cnn_threads(), precision = run.precision,
+    input = ("%dx%s"):format(input[1], size), device = require "cnn.device_line"(run),
     data = data.name, data_dir = data.dir, train_images = split:count(),
     test_images = data.test:count(),
     resized = stored == size and " of " .. stored or (" of %s resized to %s"):format(stored, size),
@@ -349,6 +383,7 @@ local function start(value, options, kept)
   run.drawn = C.cnn_seconds()
   run.steps_before = 0
   header(run)
+  if run.device ~= "cpu" then run.card = require "cnn.card_run".new(run, seed_step) end
   return run
 end
 
@@ -382,6 +417,10 @@ local function run_whole(value, options, kept, again)
   local ok, why = guard.call(work, run)
   if not ok then
     local saved, problem = pcall(rescue, run)
+    if run.card and tostring(why):find("out of memory on ", 1, true) then
+      local advice = require "cnn.out_of_memory".advice(run)
+      if advice then why = fail.line(why) .. "; " .. advice end
+    end
     if guard.interrupted() and not pcall(paused.keep, value, run) then again = nil end
     error(ending(run, why, not saved and (problem or "") or nil, again), 0)
   end
@@ -397,8 +436,8 @@ end
 function train.run(value, options) return run_whole(value, options) end
 
 --- cnn.train(recipe, { epochs = nil, batch = nil, lr = nil, resize = nil, seed = nil, limit = nil,
----   data = nil, out = nil, resume = nil, device = "auto", precision = "fp32", threads = nil,
----   quiet = false, json = false })
+---   data = nil, out = nil, resume = nil, device = "auto", precision = nil, threads = nil,
+---   quiet = false, json = false, deterministic = false, autotune = false })
 -- Trains the recipe's net and returns a table of results: loss, train_acc, test_acc, out and more.
 -- After a Ctrl-C the net has the weights of its last whole step, and cnn.train(recipe) with the
 -- same table goes on: from that step, in the same directory, with the net as it is then and with

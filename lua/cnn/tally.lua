@@ -1,0 +1,45 @@
+-- tally.lua - loss and right answers summed where the net lies, and read when somebody looks.
+--
+--   local tally = require "cnn.tally"(device)
+--   tally:add(loss, right, count)        -- inside a recorded step
+--   local loss, acc, count = tally:read() -- the means since the last read; count 0: nothing new
+--
+-- Surprising: the sums are float32, so they are read and begun anew a few times a second; what is
+-- kept for longer is Lua's.
+
+local cnn = require "cnn"
+local handle = require "cnn.handle"
+
+local Tally = {}
+Tally.__index = Tally
+
+local function add(sum, value) sum:copy(sum + value) end
+
+function Tally:add(loss, right, count)
+  cnn.no_grad(function()
+    add(self.loss, loss * count)
+    add(self.right, right)
+  end)
+end
+
+-- `count` images are in the sums: said outside the step, when it was asked for.
+function Tally:counted(count) self.count = self.count + count end
+
+function Tally:read()
+  local count = self.count
+  if count == 0 then return 0, 0, 0 end
+  local loss, right = self.loss:item() / count, self.right:item() / count
+  self:clear()
+  return loss, right, count
+end
+
+function Tally:clear()
+  self.count = 0
+  self.loss:fill(0)
+  self.right:fill(0)
+end
+
+return function(device)
+  local function zero() return handle.keep(cnn.zeros({}, { device = device })) end
+  return setmetatable({ loss = zero(), right = zero(), count = 0 }, Tally)
+end
