@@ -44,6 +44,7 @@ local function make_input(input)
   else
     x = cnn.tensor(input.data, input.shape, input.dtype and { dtype = input.dtype } or nil)
   end
+  x = x:to(engine.device)
   if input.grad then x.requires_grad = true end
   return x
 end
@@ -76,7 +77,7 @@ local function check_op(case)
   if not case.gy then return end
   local seed = #case.output.shape == 0 and cnn.tensor(case.gy[1])
     or cnn.tensor(case.gy, case.output.shape)
-  y:backward(seed)
+  y:backward(seed:to(engine.device))
   for _, input in ipairs(case.inputs) do
     if input.grad then
       assert_close("the gradient of " .. input.name, by_name[input.name].grad, input.grad, 2e-5)
@@ -102,11 +103,11 @@ end)
 -- ------------------------------------------------------------------------- optimizers, schedules
 
 local function check_optimizer(case)
-  local p = cnn.tensor(case.start)
+  local p = cnn.tensor(case.start):to(engine.device)
   p.requires_grad = true
   local optimizer = cnn.optim[case.op]({ p }, case.args)
   for step, grad in ipairs(case.grads) do
-    p.grad = cnn.tensor(grad)
+    p.grad = cnn.tensor(grad):to(engine.device)
     optimizer:step()
     assert_close("after step " .. step, p, case.path[step], 4e-6)
   end
@@ -258,6 +259,10 @@ local function check_net(name)
   local net = golden.prepare(scripts.recipe(name).net, g)
   local batches = golden.batches(g)
   assert.equal(g.batches, #batches)
+  net:to(engine.device)
+  for _, batch in ipairs(batches) do
+    batch[1], batch[2] = batch[1]:to(engine.device), batch[2]:to(engine.device)
+  end
   local labels = {}
   for _, batch in ipairs(batches) do
     for _, label in ipairs(engine.list(batch[2])) do labels[#labels + 1] = label end
@@ -272,10 +277,17 @@ describe("the nets, beside PyTorch:", function()
 
   for _, name in ipairs(golden.nets) do
     it(name .. " has the same parameters, logits, loss, gradients and 20 losses", function()
-      if #engine.variants <= 2 and not name:find "lenet" then
+      if #engine.cpu_variants <= 2 and not name:find "lenet" then
         pending "needs a CPU with AVX2: 20 steps of naive convolutions take hours"
       end
       check_net(name)
+    end)
+
+    it(name .. " has them on a card", function()
+      if not engine.has_card or engine.card_is_double and not name:find "lenet" then
+        pending "needs a GPU: whole nets are too much for its host double"
+      end
+      engine.with(engine.card_variants[#engine.card_variants], check_net, name)
     end)
   end
 end)

@@ -91,7 +91,8 @@ end
 local function check_threads(op, row, layout)
   local case = row.wide
   local values = harness.values_of(case, layout)
-  for _, variant in ipairs { engine.variants[1], engine.variants[#engine.variants] } do
+  local cpu = engine.cpu_variants
+  for _, variant in ipairs { cpu[1], cpu[#cpu] } do
     local first
     for _, threads in ipairs { 1, 2, 7 } do
       cnn.set_threads(threads)

@@ -119,7 +119,7 @@ function inputs.dense(spec, values)
   local sizes = ffi.new("int64_t[?]", #spec + 1, { unpack(spec) })
   local data = ffi.new("float[?]", #values + 1, values)
   local x = handle.wrap(engine.C.cnn_from_data(sizes, #spec, "f32", data))
-  return spec.dtype and x:to(spec.dtype) or x
+  return (spec.dtype and x:to(spec.dtype) or x):to(engine.device)
 end
 
 function inputs.laid_out(spec, values, layout)
