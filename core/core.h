@@ -126,6 +126,7 @@ int card_open(const char *op, int index); /* index < 0: the one that is open, or
 const k_table *card_kernels(void);
 int card_use_kernels(const char *variant);
 int card_check(const char *op);         /* did what was asked of it go well, as far as is known? */
+int card_waits(void);                   /* CNN_SYNC=1: it waits for each op */
 int card_asked(const char *op, int rc); /* rc of a call of card(): 0, or -1 with the error set */
 /* Waits, reads, and says what the kernels could not say when they ran. */
 int card_read(void *to, const void *from, int64_t bytes);

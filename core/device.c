@@ -93,13 +93,15 @@ int card_use_kernels(const char *variant) {
     return library->select(&table, variant) < 0 ? refused("kernels") : 0;
 }
 
-int card_check(const char *op) {
+int card_waits(void) {
     if (sync_each < 0) {
         const char *text = getenv("CNN_SYNC");
         sync_each = text && *text && strcmp(text, "0") != 0;
     }
-    return library->check(sync_each && !plan_capturing()) < 0 ? refused(op) : 0;
+    return sync_each;
 }
+
+int card_check(const char *op) { return library->check(card_waits()) < 0 ? refused(op) : 0; }
 
 int card_asked(const char *op, int rc) { return rc < 0 ? refused(op) : 0; }
 

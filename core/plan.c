@@ -522,7 +522,7 @@ static int capture_and_run(plan *p, cnn_entry *first, int again) {
 
 int plan_run(cnn_entry *first) {
     if (!card() || tensor_device(first->n_out ? first->out[0] : first->in[0]) != DEV_CUDA) return 0;
-    if (cnn_interrupted() || getenv("CNN_NO_GRAPHS")) return 0;
+    if (cnn_interrupted() || card_waits() || getenv("CNN_NO_GRAPHS")) return 0;
     if (tape_lasting_ready() < 0) return -1;
     int fits = read_list(first);
     if (fits <= 0) return fits;

@@ -364,7 +364,7 @@ static inline cudaError_t cudaSetDevice(int index) {
     return index >= 0 && index < n ? cudaSuccess : cudaErrorInvalidDevice;
 }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
-    *p = {"host double", (size_t)host_card::total(), 9, 0, 2};
+    *p = {"host double", (size_t)host_card::total(), 0, 0, 2};
     return cudaSuccess;
 }
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }

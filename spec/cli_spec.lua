@@ -159,10 +159,6 @@ describe("cnnlua", function()
       assert.truthy(text:find(word), word .. " is not in\n" .. text)
     end
   end)
-
-  it("trains, evaluates and measures on a GPU", function()
-    pending "needs a GPU: --device cuda, --precision tf32"
-  end)
 end)
 
 -- words, exit status, what the line has to say

@@ -465,7 +465,16 @@ return y]]
   end)
 
   it("is the same text on the GPU", function()
-    pending "needs a GPU: the lines above, with the net on cuda:0"
+    if not engine.has_card then
+      pending "needs a GPU: a net on cuda:0 that gets the wrong shape"
+    end
+    local run = script [[
+local net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4)):to(...)
+local y = net(cnn.zeros({ 1, 1, 5, 5 }, { device = ... }))
+return y]]
+    local message = errors.message(run, "cpu")
+    assert.truthy(message:find("expected 8 features, got 18", 1, true), message)
+    assert.equal(message, errors.message(run, "cuda"))
   end)
 end)
 
@@ -533,6 +542,24 @@ describe("a net's weights", function()
   end)
 
   it("live on a GPU after net:to cuda", function()
-    pending "needs a GPU: parameters and buffers on cuda:0"
+    if not engine.has_card then pending "needs a GPU: parameters and buffers on cuda:0" end
+    local net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    local x = cnn.rand(2, 1, 5, 5)
+    local expected, weight = net(x):totable(), net[1].weight:totable()
+    net:to "cuda"
+    for _, p in net:named_parameters() do assert.equal("cuda:0", p.device) end
+    for _, b in net:named_buffers() do assert.equal("cuda:0", b.device) end
+    assert.same(weight, net[1].weight:totable())
+    local y = net(x:to "cuda")
+    assert.equal("cuda:0", y.device)
+    assert.is_true(math.abs(y:sum():item() - cnn.tensor(expected):sum():item()) < 1e-3)
+    y:sum():backward()
+    assert.equal("cuda:0", net[1].weight.grad.device)
+    local file = os.tmpname()
+    net:save(file)
+    local back = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)):load(file)
+    assert.truthy(back)
+    os.remove(file)
+    assert.equal("cpu", net:to("cpu")[1].weight.device)
   end)
 end)

@@ -294,7 +294,14 @@ describe("the ops' shape rules:", function()
   end)
 
   it("tensors of two devices do not mix", function()
-    pending "needs a GPU: an op with one tensor on cpu and one on cuda:0"
+    if not engine.has_card then
+      pending "needs a GPU: an op with one tensor on cpu and one on cuda:0"
+    end
+    local x, y = cnn.ones(2, 3), cnn.ones({ 2, 3 }, { device = "cuda" })
+    expect({ "add: expected all tensors on one device, got one on cuda:0; use x:to" }, function()
+      return x + y
+    end)
+    expect({ "linear: expected w on cuda:0 as x is, got cpu" }, function() return y:linear(x) end)
   end)
 end)
 

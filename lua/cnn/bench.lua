@@ -101,9 +101,9 @@ local function print_rate(what, rate)
 end
 
 local function print_all(result, input)
-  print(("%s, batch %d of %dx%dx%d on %s, %s, %s kernels, %d threads"):format(result.name,
-    result.batch, input[1], input[2], input[3], result.device, result.precision, result.kernels,
-    result.threads))
+  local threads = result.device == "cpu" and (", %d threads"):format(result.threads) or ""
+  print(("%s, batch %d of %dx%dx%d on %s, %s, %s kernels%s"):format(result.name, result.batch,
+    input[1], input[2], input[3], result.device, result.precision, result.kernels, threads))
   print_rate("train", result.train)
   print_rate("predict", result.predict)
   print(("peak memory %.0f MB"):format(result.peak_mb))
@@ -117,16 +117,17 @@ end
 function bench.bench(options)
   local loaded = recipe.load(options.file, options)
   local device, precision = recipe.device(options)
+  local on_card = device ~= "cpu"
   local net, batch, input = loaded.net, loaded.train.batch, loaded.input
   local x, y = require "cnn.made_up".batch(net, input, batch)
   net:to(device)
-  local on_card = device ~= "cpu"
   C.cnn_reset_rss()
   cnn.cuda.reset_peak()
   x, y = x:to(device), y:to(device)
   local result = {
     name = loaded.name, device = device, batch = batch, precision = precision,
-    threads = C.cnn_threads(), kernels = ffi.string(C.cnn_kernels()),
+    threads = C.cnn_threads(),
+    kernels = on_card and require "cnn.device_line".card().kernels or ffi.string(C.cnn_kernels()),
   }
   local seconds = options.seconds or SECONDS
   if options.only ~= "predict" then

@@ -114,9 +114,12 @@ local function diverged(self, loss)
   local run, last = self.run, self.run.steps
   run.diverged = true
   self:take_good()
-  fail.run("the loss is %s between steps %d and %d (epoch %d) with lr %g; the weights after step "
-    .. "%d are in %s", loss ~= loss and "not a number" or "infinite", run.steps + 1, last,
-    run.epoch, run.optimizer.lr, run.steps, run.dir:file "last.safetensors")
+  local first = run.steps + 1
+  local where = first == last and "at step " .. last or ("from a step between %d and %d on")
+    :format(first, last)
+  fail.run("the loss is %s %s (epoch %d) with lr %g; the weights after step %d are in %s",
+    loss ~= loss and "not a number" or "infinite", where, run.epoch, run.optimizer.lr, run.steps,
+    run.dir:file "last.safetensors")
 end
 
 function Card:settle()

@@ -319,7 +319,7 @@ local of_card = {
 local function card(options, index, precision)
   if C.cnn_cuda_open(index) ~= 0 then
     fail.run("--device %s: %s; --device cpu works (see cnnlua doctor)", options.device or "auto",
-      ffi.string(C.cnn_error()))
+      (ffi.string(C.cnn_error()):gsub("; use device cpu$", "")))
   end
   local ready = C.cnn_cuda_set_precision(precision or "auto") == 0
     and C.cnn_cuda_set_deterministic(options.deterministic and 1 or 0) == 0

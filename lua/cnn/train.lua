@@ -17,6 +17,7 @@ local fail = require "cnn.fail"
 local finite = require "cnn.finite"
 local guard = require "cnn.guard"
 local handle = require "cnn.handle"
+local members = require "cnn.members"
 local meter = require "cnn.meter"
 local paused = require "cnn.paused"
 local recipe = require "cnn.recipe"
@@ -76,8 +77,9 @@ end
 
 -- On a card: nothing is read before the end.
 local function measure_on_card(net, split, options)
-  local sums, criterion = tally(options.device), cnn.nn.CrossEntropyLoss()
-  local iterate, state = split:batches(options)
+  local device = members.device(net)
+  local sums, criterion = tally(device), cnn.nn.CrossEntropyLoss()
+  local iterate, state = split:batches { batch = options and options.batch, device = device }
   local x, y = iterate(state)
   while x do
     local count = y:numel()
@@ -96,9 +98,7 @@ local function measure_on_card(net, split, options)
 end
 
 local function measure(net, split, options)
-  if options.device and options.device ~= "cpu" then
-    return measure_on_card(net, split, options)
-  end
+  if (members.device(net) or "cpu") ~= "cpu" then return measure_on_card(net, split, options) end
   local loss, acc = meter.mean(), meter.mean()
   local criterion = cnn.nn.CrossEntropyLoss()
   local iterate, state = split:batches(options)
@@ -272,9 +272,7 @@ end
 local function finish_epoch(run)
   if run.steps_watch.since then run.steps_watch:stop() end
   seed_step(run)
-  local _, test_acc = train.evaluate(run.net, run.data.test, {
-    batch = run.train.batch, device = run.device,
-  })
+  local _, test_acc = train.evaluate(run.net, run.data.test, { batch = run.train.batch })
   guard.hold(true)
   local row = row_of(run, run.epoch, test_acc)
   table.insert(run.rows, row)
@@ -356,7 +354,7 @@ local function header(run)
   local size = ("%dx%d"):format(input[2], input[3])
   run.progress:header {
     name = run.recipe.name, parameters = run.parameters, macs = run.macs,
-    input = ("%dx%s"):format(input[1], size), device = require "cnn.device_line"(run),
+    input = ("%dx%s"):format(input[1], size), device = require "cnn.device_line".of(run),
     data = data.name, data_dir = data.dir, train_images = split:count(),
     test_images = data.test:count(),
     resized = stored == size and " of " .. stored or (" of %s resized to %s"):format(stored, size),
@@ -402,6 +400,10 @@ local function ending(run, why, problem, again)
     local ways = again and saved and ("%s goes on (from the shell: %s)"):format(again, saved)
       or (again or saved) and (again or saved) .. " goes on"
     if ways then why = why .. "; " .. ways end
+  end
+  if problem and run.card and #run.rows > 0 then
+    return ("%s; the weights after epoch %d are in %s"):format(fail.line(why), #run.rows,
+      run.dir:file "last.safetensors")
   end
   if saved or tostring(why):find(tostring(problem), 1, true) then return why end
   return ("%s; and what was reached could not be saved: %s"):format(fail.line(why),

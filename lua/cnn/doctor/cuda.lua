@@ -133,14 +133,15 @@ local function libraries(say, missing, facts)
     say("cuBLAS", version(facts.cublas) .. " (matrix products)")
   else
     missing("cuBLAS", "not found (matrix products; the engine's own otherwise)",
-      install(major == "12" and "nvidia-cublas-cu12" or "nvidia-cublas"))
+      os.getenv "CNN_CUBLAS" and "unset CNN_CUBLAS"
+        or install(major == "12" and "nvidia-cublas-cu12" or "nvidia-cublas"))
   end
   local found = ffi.string(C.cnn_cuda_cudnn()):gsub("^cuDNN ", "")
   if facts.cudnn ~= "0" then
     say("cuDNN", found .. " (convolutions)")
   else
     missing("cuDNN", found .. " (convolutions; the engine's own otherwise)",
-      install("nvidia-cudnn-cu" .. major))
+      os.getenv "CNN_CUDNN" and "unset CNN_CUDNN" or install("nvidia-cudnn-cu" .. major))
   end
 end
 

@@ -1,8 +1,9 @@
 -- plans.lua - cnnlua doctor --cudnn-plans: which of cuDNN's engines takes each convolution of the
 -- models, with how much workspace.
 --
--- A row a convolution, computation and precision; a column a card. The three directions, and what
--- cuDNN may compute together with the forward one. Exit status 1 where a direction has no plan.
+-- A table a model: a row a convolution, computation and precision, a column a card. The three
+-- directions, and what cuDNN may compute together with the forward one; convolutions of the same
+-- sizes once. Exit status 1 where a direction has no plan. Takes some minutes.
 --
 -- Surprising: no card is needed, nor a driver: cuDNN plans for one that is described to it. What is
 -- shown is that there is a plan, not that it is right or fast.
@@ -18,17 +19,16 @@ local text = require "cnn.text"
 
 local cards = { "sm_80", "sm_90", "sm_100" }
 
-local precisions = { "fp32", "tf32", "bf16" }
-
 -- As kernels/device.h numbers them.
 local BIAS, RELU, STATISTICS, NORMED = 1, 2, 4, 8
 
--- name, direction, what is joined to it
+-- name, direction, what is joined to it, precisions. cuDNN joins batch norm on tensor cores alone.
+local all, tensor_cores = { "fp32", "tf32", "bf16" }, { "tf32", "bf16" }
 local computations = {
-  { "forward", 0, 0 }, { "data gradient", 1, 0 }, { "weight gradient", 2, 0 },
-  { "forward, bias", 0, BIAS }, { "forward, bias, relu", 0, BIAS + RELU },
-  { "forward, statistics", 0, STATISTICS }, { "normed, forward", 0, NORMED },
-  { "normed, forward, statistics", 0, NORMED + STATISTICS },
+  { "forward", 0, 0, all }, { "data gradient", 1, 0, all }, { "weight gradient", 2, 0, all },
+  { "forward, bias", 0, BIAS, all }, { "forward, bias, relu", 0, BIAS + RELU, all },
+  { "forward, statistics", 0, STATISTICS, tensor_cores },
+  { "normed, forward, statistics", 0, NORMED + STATISTICS, tensor_cores },
 }
 
 -- ----------------------------------------------------------------------------- the convolutions
@@ -54,10 +54,9 @@ local function numbers(layer, x, y)
     layer.dh, layer.dw, layer.groups }
 end
 
--- Adds the model's convolutions to `list`: { model, path, layer, sizes }, each kind once.
-local function collect(file, list, known)
-  local loaded = recipe.load(file, {})
-  local net, paths = loaded.net, text.paths("", loaded.net)
+-- The convolutions of a model that are not in `known` yet: { path, layer, input, sizes }.
+local function collect(loaded, known)
+  local net, paths, list = loaded.net, text.paths("", loaded.net), {}
   local inputs, observer = {}, {}
   function observer.enter(_, depth, x) inputs[depth] = x end
   function observer.leave(node, depth, y)
@@ -66,18 +65,19 @@ local function collect(file, list, known)
     local key = table.concat(sizes, " ")
     if known[key] then return end
     known[key] = true
-    list[#list + 1] = { model = loaded.name, path = paths[node], layer = node:describe(),
+    list[#list + 1] = { path = paths[node], layer = node:describe(),
       input = tostring(inputs[depth]:shape()), sizes = ffi.new("int64_t[18]", sizes) }
   end
   local x = create.zeros({ loaded.train.batch, unpack(loaded.input) }, { device = "meta" })
   autograd.no_grad(calls.observe, observer, calls.call, net, x)
+  return list
 end
 
 -- ------------------------------------------------------------------------------------- the plans
 
 local line = ffi.new "char[512]"
 
--- The engine's line and whether there is one.
+-- The engine's line, and whether there is one.
 local function plan(conv, computation, precision, card)
   local rc = C.cnn_cuda_plan(conv.sizes, computation[2], computation[3], precision, card, line,
     ffi.sizeof(line))
@@ -86,37 +86,43 @@ local function plan(conv, computation, precision, card)
   return answer, answer:match "^engine" ~= nil
 end
 
--- What was asked, what had no plan, of those that stand alone and of those that are joined.
-local function tally()
-  return { [true] = { asked = 0, none = 0 }, [false] = { asked = 0, none = 0 } }
+local function add_row(rows, conv, computation, precision, count)
+  local row = { conv.path, conv.layer, conv.input, computation[1], precision }
+  for _, card in ipairs(cards) do
+    local answer, found = plan(conv, computation, precision, card)
+    count.asked = count.asked + 1
+    if not found then count.none = count.none + 1 end
+    row[#row + 1] = answer
+  end
+  rows[#rows + 1] = row
 end
 
-local function rows_of(conv, counts, rows)
-  for _, computation in ipairs(computations) do
-    local count = counts[computation[3] == 0]
-    for _, precision in ipairs(precisions) do
-      local row = { conv.model, conv.path, conv.layer, conv.input, computation[1], precision }
-      for _, card in ipairs(cards) do
-        local answer, found = plan(conv, computation, precision, card)
-        count.asked = count.asked + 1
-        if not found then count.none = count.none + 1 end
-        row[#row + 1] = answer
+local function show(list, alone, joined)
+  local rows = { { "name", "layer", "input", "computation", "precision", unpack(cards) } }
+  for _, conv in ipairs(list) do
+    for _, computation in ipairs(computations) do
+      for _, precision in ipairs(computation[4]) do
+        add_row(rows, conv, computation, precision, computation[3] == 0 and alone or joined)
       end
-      rows[#rows + 1] = row
     end
   end
+  print(text.columns(rows, #rows[1]))
 end
 
 return function()
-  local list, known, counts = {}, {}, tally()
-  for _, file in ipairs(models()) do collect(file, list, known) end
-  local rows = { { "model", "name", "layer", "input", "computation", "precision", unpack(cards) } }
-  for _, conv in ipairs(list) do rows_of(conv, counts, rows) end
-  print(text.columns(rows, #rows[1]))
-  local alone, joined = counts[true], counts[false]
-  print(("%s: %s of them alone, %s without a plan; %s joined, %s without"):format(
-    text.counted(#list, "convolution") .. ", " .. text.counted(alone.asked + joined.asked, "plan"),
-    text.commas(alone.asked), text.commas(alone.none), text.commas(joined.asked),
-    text.commas(joined.none)))
+  local known, count = {}, 0
+  local alone, joined = { asked = 0, none = 0 }, { asked = 0, none = 0 }
+  for _, file in ipairs(models()) do
+    local loaded = recipe.load(file, {})
+    local list = collect(loaded, known)
+    count = count + #list
+    print(("%s, batch %d: %s not seen before"):format(loaded.name, loaded.train.batch,
+      text.counted(#list, "convolution")))
+    if #list > 0 then show(list, alone, joined) end
+    io.stdout:flush()
+  end
+  print(("%s: %s, %s without; joined with what follows or precedes: %s, %s without"):format(
+    text.counted(count, "convolution"), text.counted(alone.asked, "plan"), text.commas(alone.none),
+    text.counted(joined.asked, "plan"), text.commas(joined.none)))
   return alone.none > 0 and 1 or 0
 end
