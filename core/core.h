@@ -81,8 +81,13 @@ typedef struct cnn_op {
     /* The part of attr that may change from one recorded step to the next while the step stays the
      * same: a k_draw, k_sgd, k_adam. The kernels of a card find it through k_device.live. */
     unsigned varying_at, varying_bytes;
-    /* Instead of run: 1 <= n <= MOST_JOINED neighbours on the tape with equal attr, at once. */
-    int (*run_many)(cnn_entry *const *list, int n);
+    /* How many entries from e on, 1 .. MOST_JOINED, run as one; NULL: e alone. In a chain each one
+     * takes the value of the one before, which nobody else needs: it gets no memory. */
+    int (*joins)(const cnn_entry *e);
+    int (*run_many)(cnn_entry *const *list, int n); /* runs them; run may be NULL then */
+    int chain;
+    int early; /* never needs what the entry before it makes: a recorded step runs it first, so that
+                  those around it can join */
 } cnn_op;
 
 enum { ENTRY_ATTR = 192, MOST_JOINED = 1024 };
@@ -227,7 +232,13 @@ int tape_flush(void); /* runs what is pending */
 /* For plan.c: runs the first of those pending and what joins it, 0 or -1; how many entries join e;
  * memory for what outlives the step; all pending ones count as run. */
 int tape_run_next(void);
+void tape_tidy(void);
 int entry_joins(const cnn_entry *e);
+/* For joins: the neighbours with e's op and attr; the next entry, if it is of that op and the only
+ * one that needs e's first output, as its input `at`. */
+int joins_equals(const cnn_entry *e);
+const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
+extern const cnn_op *const relu_op, *const add_op;
 int tape_lasting_ready(void);
 void tape_count_as_run(void);
 /* Scratch on the op's device, 64-byte aligned, gone when its run returns; NULL with an error. */

@@ -116,8 +116,37 @@ static int batch_norm_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor *
     return emit_gradient(&op_batch_norm_grad, e, dy[0], e->in[1], e->in[2], 3, dx);
 }
 
+/* With ReLU behind it, or with a sum and ReLU, as at the end of a residual block. */
+static int batch_norm_joins(const cnn_entry *e) {
+    const cnn_entry *sum;
+    int64_t ld;
+    if (!entry_kernels(e)->batch_norm_relu) return 1;
+    if (joins_next(e, relu_op, 0)) return 2;
+    for (int at = 0; at < 2; at++)
+        if ((sum = joins_next(e, add_op, at)) && joins_next(sum, relu_op, 0) &&
+            tensor_same_shape(sum->in[1 - at], sum->out[0]) &&
+            tensor_is_pixels(sum->in[1 - at], &ld))
+            return 3;
+    return 1;
+}
+
+/* in: those of batch norm, of the sum, of ReLU; out: ReLU's */
+static int batch_norm_relu_run(cnn_entry *const *list, int n) {
+    cnn_entry *e = list[0], *sum = n > 2 ? list[1] : 0;
+    const cnn_tensor *y = list[n - 1]->out[0];
+    const cnn_tensor *other = !sum ? 0 : sum->in[sum->in[0]->storage == e->out[0]->storage ? 1 : 0];
+    k_norm s = norm_of(e, e->in[0], y);
+    entry_kernels(e)->batch_norm_relu(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                      tensor_f32(e->in[2]), values(e->in[3]), values(e->in[4]),
+                                      values(other), other ? row_stride(other) : 0, tensor_f32(y));
+    return 0;
+}
+
 static const cnn_op op_batch_norm = {.name = "batch_norm",
                                      .run = batch_norm_run,
+                                     .joins = batch_norm_joins,
+                                     .run_many = batch_norm_relu_run,
+                                     .chain = 1,
                                      .gradient = batch_norm_gradient,
                                      .saves_in = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3,
                                      .reuses_in = 1 << 0};
@@ -136,7 +165,8 @@ static int running_stats_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_running_stats = {.name = "running_stats", .run = running_stats_run};
+static const cnn_op op_running_stats = {
+    .name = "running_stats", .run = running_stats_run, .early = 1};
 
 static int check_batch_norm(const cnn_tensor *x, const cnn_tensor *gamma, const cnn_tensor *beta,
                             const cnn_tensor *mean, const cnn_tensor *var, int training,

@@ -79,7 +79,8 @@ static int sgd_run(cnn_entry *const *list, int n) {
     return 0;
 }
 
-static const cnn_op op_sgd = {.name = "sgd", .run_many = sgd_run, .varying_bytes = sizeof(k_sgd)};
+static const cnn_op op_sgd = {
+    .name = "sgd", .joins = joins_equals, .run_many = sgd_run, .varying_bytes = sizeof(k_sgd)};
 
 static int check_sgd(const cnn_tensor *param, const cnn_tensor *velocity, double lr,
                      double momentum, double weight_decay, int nesterov) {
@@ -112,7 +113,7 @@ static int adam_run(cnn_entry *const *list, int n) {
 }
 
 static const cnn_op op_adam = {
-    .name = "adam", .run_many = adam_run, .varying_bytes = sizeof(k_adam)};
+    .name = "adam", .joins = joins_equals, .run_many = adam_run, .varying_bytes = sizeof(k_adam)};
 
 int cnn_adam(cnn_tensor *param, cnn_tensor *m, cnn_tensor *v, double lr, double beta1, double beta2,
              double eps, double weight_decay, int decoupled, int64_t step) {

@@ -320,6 +320,8 @@ POINTWISE(silu, silu_gradient, 1, 0)
 POINTWISE(clamp, clamp_gradient, 1, 0)
 POINTWISE(affine, affine_gradient, 0, 0)
 
+const cnn_op *const relu_op = &op_relu.op, *const add_op = &op_add.op;
+
 #define FUSED_GRADIENT(which)                                                                      \
     static const pointwise which = {                                                               \
         {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT}, offsetof(k_table, which)};

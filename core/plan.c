@@ -361,10 +361,8 @@ static int capture_list(plan *p, cnn_entry *first) {
         next = e;
         unsigned n = e->op->varying_bytes;
         card()->live(n ? (char *)p->live + at : 0);
-        for (int64_t i = 0; i < joined; i++) {
-            at += rounded(n);
-            next = next->next;
-        }
+        for (int64_t i = 0; i < joined; i++, next = next->next)
+            at += rounded(next->op->varying_bytes);
         if (tape_run_next() < 0) return -1;
     }
     card()->live(0);
@@ -380,13 +378,18 @@ static void swap_copied(const plan *p, void **there) {
     }
 }
 
-/* Storages that outlive the entries while the list is captured: they are looked at afterwards. */
-static void hold_storages(int n) {
-    for (int i = 0; i < n; i++) reading.storage[i]->refs++;
+/* What is looked at when the entries are gone stays until then; the rest goes at its last use,
+ * while the list is captured as when it runs. */
+static int is_needed(const slot *t) { return t->survives || t->external || t->pictures; }
+
+static void hold_storages(const plan *p) {
+    for (int i = 0; i < p->slots; i++)
+        if (is_needed(&p->slot[i])) reading.storage[i]->refs++;
 }
 
-static void drop_storages(int n) {
-    for (int i = 0; i < n; i++) storage_release(reading.storage[i]);
+static void drop_storages(const plan *p) {
+    for (int i = 0; i < p->slots; i++)
+        if (is_needed(&p->slot[i])) storage_release(reading.storage[i]);
 }
 
 /* Memory of the graph's own for what varies and what is copied; `there` gets the latter. */
@@ -425,10 +428,10 @@ static void slots_finish(plan *p, void **there) {
 /* Captures the list; the entries are gone whatever comes of it. */
 static int capture(plan *p, cnn_entry *first, int again) {
     void **there = calloc((size_t)p->slots + 1, sizeof *there);
-    hold_storages(p->slots);
-    if (!there) return fail("out of memory");
     graph_drop(p);
     slots_set(p, again);
+    hold_storages(p);
+    if (!there) return fail("out of memory");
     int rc = card_asked("step", card()->capture_begin());
     if (!rc) {
         capturing = 1;
@@ -497,11 +500,11 @@ static void lose_survivors(const plan *p) {
 
 static int replay(plan *p, cnn_entry *first) {
     int rc = varying_upload(p, first);
-    hold_storages(p->slots);
+    hold_storages(p);
     if (!rc) tape_count_as_run();
     if (!rc) rc = graph_ask(p);
     if (rc) lose_survivors(p);
-    drop_storages(p->slots);
+    drop_storages(p);
     return rc;
 }
 
@@ -515,7 +518,7 @@ static int capture_and_run(plan *p, cnn_entry *first, int again) {
     if (!rc && bytes) rc = card_asked("step", card()->upload(p->live, values, bytes));
     if (!rc) rc = graph_ask(p);
     if (rc) lose_survivors(p);
-    drop_storages(p->slots);
+    drop_storages(p);
     free(values);
     return rc;
 }

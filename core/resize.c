@@ -132,11 +132,24 @@ static void resize_some(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
+static int resize_on_card(const cnn_tensor *x, const cnn_tensor *y) {
+    const k_images s = {.n = x->size[0],
+                        .h = x->size[2],
+                        .w = x->size[3],
+                        .c = x->size[1],
+                        .oh = y->size[2],
+                        .ow = y->size[3]};
+    const int64_t stride[4] = {x->stride[0], x->stride[2], x->stride[3], x->stride[1]};
+    card_kernels()->resize(&s, stride, tensor_f32(x), tensor_f32(y));
+    return 0;
+}
+
 static int resize_run(cnn_entry *e) {
     const cnn_tensor *x = e->in[0];
     cnn_tensor *y = e->out[0];
     resize_plan plan;
     if (tensor_numel(y) == 0) return 0;
+    if (tensor_device(x) == DEV_CUDA) return resize_on_card(x, y);
     if (resize_plan_make(&plan, x->size[1], x->size[2], x->size[3], y->size[2], y->size[3]) < 0)
         return -1;
     float *scratch = entry_scratch(e, resize_scratch(&plan) * k_threads() * (int64_t)sizeof(float));

@@ -202,26 +202,34 @@ static cnn_storage *take_over(cnn_entry *e) {
     return 0;
 }
 
+/* Memory and values for what entry k of a list takes and makes, but for what stays within a chain.
+ */
+static int entry_ready(cnn_entry *const *list, int n, int k, cnn_storage **taken) {
+    cnn_entry *e = list[k];
+    const cnn_storage *within = list[0]->op->chain && k > 0 ? list[k - 1]->out[0]->storage : 0;
+    int rc = 0, stays = list[0]->op->chain && k < n - 1;
+    for (int i = 0; i < e->n_in && !rc; i++)
+        if (e->in[i] && e->in[i]->storage && e->in[i]->storage != within)
+            rc = storage_ready(e->in[i]->storage);
+    if (!rc && n == 1) *taken = take_over(e);
+    for (int i = 0; i < e->n_out && !rc && !stays; i++) rc = storage_ready(e->out[i]->storage);
+    return rc;
+}
+
 /* Runs n entries that join (entry_joins); what one of them cannot do none of them has done. */
 static int entries_run(cnn_entry *const *list, int n) {
-    cnn_storage *taken[MOST_JOINED];
+    cnn_storage *taken = 0;
     int rc = 0;
-    for (int k = 0; k < n; k++) {
-        cnn_entry *e = list[k];
-        for (int i = 0; i < e->n_in && !rc; i++)
-            if (e->in[i] && e->in[i]->storage) rc = storage_ready(e->in[i]->storage);
-        taken[k] = rc ? 0 : take_over(e);
-        for (int i = 0; i < e->n_out && !rc; i++) rc = storage_ready(e->out[i]->storage);
-    }
+    for (int k = 0; k < n && !rc; k++) rc = entry_ready(list, n, k, &taken);
     cnn_entry *e = list[0];
-    if (!rc && e->op->run_many)
+    if (!rc && e->op->run_many && (n > 1 || !e->op->run))
         rc = e->op->run_many(list, n);
     else if (!rc && e->op->run)
         rc = e->op->run(e);
     if (!rc && e->n_out && tensor_device(e->out[0]) == DEV_CUDA) rc = card_check(e->op->name);
     scratch_drop();
+    if (taken) taken->data = 0;
     for (int k = 0; k < n; k++) {
-        if (taken[k]) taken[k]->data = 0;
         list[k]->ran = 1;
         if (rc) entry_lose(list[k]);
         entry_settle(list[k]);
@@ -239,14 +247,37 @@ static cnn_entry *pending_pop(void) {
     return e;
 }
 
-int entry_joins(const cnn_entry *e) {
+int entry_joins(const cnn_entry *e) { return e->op->joins ? e->op->joins(e) : 1; }
+
+const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at) {
+    const cnn_entry *f = e->next;
+    const cnn_storage *s = e->out[0]->storage;
+    if (!f || f->op != op || f->writes_in_place || !f->in[at] || f->in[at]->storage != s) return 0;
+    int mine = 1; /* references by e and f */
+    for (int i = 0; i < f->n_in; i++) mine += f->in[i] && f->in[i]->storage == s;
+    if (mine != 2 || s->refs != mine || s->data) return 0;
+    return tensor_same_dense_layout(f->in[at], f->out[0]) ? f : 0;
+}
+
+int joins_equals(const cnn_entry *e) {
     int n = 1;
-    if (!e->op->run_many) return 1;
     for (const cnn_entry *f = e->next; f && f->op == e->op && n < MOST_JOINED; f = f->next, n++)
         if (memcmp(f->attr, e->attr, sizeof e->attr) || f->n_out != e->n_out ||
             tensor_device(f->out[0]) != tensor_device(e->out[0]))
             break;
     return n;
+}
+
+/* Entries that may run before the one they follow do so. */
+void tape_tidy(void) {
+    for (cnn_entry **at = &first_pending; *at && (*at)->next; at = &(*at)->next) {
+        cnn_entry *e = *at, *f = e->next;
+        if (!f->op->early || e->op->early) continue;
+        e->next = f->next;
+        f->next = e;
+        *at = f;
+        if (last_pending == f) last_pending = e;
+    }
 }
 
 int tape_run_next(void) {
@@ -295,6 +326,7 @@ int tape_lasting_ready(void) {
  * parameters are updated, or none. */
 int tape_flush(void) {
     if (first_pending) asked_within = recording;
+    tape_tidy();
     int training = 0, rc = tape_lasting_ready();
     if (rc) pending_forget();
     while (first_pending) {
@@ -482,6 +514,7 @@ int cnn_step_end(cnn_tensor *const *keep, int n) {
     int whole = asked_within != recording;
     recording = 0;
     handed_empty(keep, n);
+    tape_tidy();
     int planned = whole && first_pending ? plan_run(first_pending) : 0;
     if (planned < 0) pending_forget();
     return planned ? planned < 0 ? -1 : 0 : tape_flush();

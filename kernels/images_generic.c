@@ -1,4 +1,5 @@
-/* images_generic.c - the pictures of a batch out of a data set's bytes.
+/* images_generic.c - the pictures of a batch out of a data set's bytes; pictures of floats,
+ * resized.
  *
  * Contract: kernels.h. A byte is worth byte / 255; a picture is resized bilinearly as core/resize.c
  * does it, with its float formulas for positions and weights and its order of sums: along a row
@@ -12,6 +13,13 @@ typedef struct {
     int64_t first, second; /* an output position lies between these two inputs, */
     float w1, w2;          /* with these weights */
 } between;
+
+/* A picture: bytes, or floats, and the distances of its rows, pixels and channels. */
+typedef struct {
+    const uint8_t *bytes;
+    const float *floats;
+    int64_t row, pixel, channel;
+} picture;
 
 typedef struct {
     const k_images *s;
@@ -33,22 +41,24 @@ static between axis(int64_t i, int64_t from, int64_t to) {
     return (between){low, low < from - 1 ? low + 1 : low, 1 - w2, w2};
 }
 
-static float value(uint8_t byte) { return (float)byte / 255.0f; }
-
-/* Channel c of row y, between two of its pixels. */
-static float along(const k_images *s, const uint8_t *picture, int64_t y, between a, int64_t c) {
-    const uint8_t *row = picture + y * s->w * s->c + c;
-    return value(row[a.first * s->c]) * a.w1 + value(row[a.second * s->c]) * a.w2;
+static float value(const picture *p, int64_t y, int64_t x, int64_t c) {
+    int64_t at = y * p->row + x * p->pixel + c * p->channel;
+    return p->bytes ? (float)p->bytes[at] / 255.0f : p->floats[at];
 }
 
-static void picture_make(const k_images *s, const uint8_t *picture, float *x) {
+/* Channel c of row y, between two of its pixels. */
+static float along(const picture *p, int64_t y, between a, int64_t c) {
+    return value(p, y, a.first, c) * a.w1 + value(p, y, a.second, c) * a.w2;
+}
+
+static void picture_make(const k_images *s, const picture *p, float *x) {
     for (int64_t oy = 0; oy < s->oh; oy++) {
         between down = axis(oy, s->h, s->oh);
         for (int64_t ox = 0; ox < s->ow; ox++) {
             between across = axis(ox, s->w, s->ow);
             for (int64_t c = 0; c < s->c; c++)
-                *x++ = along(s, picture, down.first, across, c) * down.w1 +
-                       along(s, picture, down.second, across, c) * down.w2;
+                *x++ = along(p, down.first, across, c) * down.w1 +
+                       along(p, down.second, across, c) * down.w2;
         }
     }
 }
@@ -58,8 +68,8 @@ static void pictures(void *ctx, int64_t begin, int64_t end) {
     const k_images *s = j->s;
     for (int64_t i = begin; i < end; i++) {
         int64_t at = j->order ? j->order[s->first + i] : s->first + i;
-        if (j->x)
-            picture_make(s, j->pixels + at * s->h * s->w * s->c, j->x + i * s->oh * s->ow * s->c);
+        picture p = {j->pixels + at * s->h * s->w * s->c, 0, s->w * s->c, s->c, 1};
+        if (j->x) picture_make(s, &p, j->x + i * s->oh * s->ow * s->c);
         if (j->y) j->y[i] = j->labels[at] + 1;
     }
 }
@@ -70,4 +80,14 @@ static void images(const k_images *s, const uint8_t *pixels, const uint8_t *labe
     k_parallel(s->n, 1, pictures, &j);
 }
 
-void k_images_generic(k_table *t) { t->images = images; }
+static void resize(const k_images *s, const int64_t stride[4], const float *x, float *y) {
+    for (int64_t i = 0; i < s->n; i++) {
+        picture p = {0, x + i * stride[0], stride[1], stride[2], stride[3]};
+        picture_make(s, &p, y + i * s->oh * s->ow * s->c);
+    }
+}
+
+void k_images_generic(k_table *t) {
+    t->images = images;
+    t->resize = resize;
+}

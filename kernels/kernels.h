@@ -81,8 +81,8 @@ typedef struct {
     int64_t pixels, groups;
 } k_norm;
 
-/* Pictures of a data set for a batch: n of them, picture i of the batch being number order[first + i]
- * (order NULL: first + i) of `pixels`, which are count x h x w x c bytes. */
+/* Pictures of a data set for a batch: n of them, picture i of the batch being number order[first +
+ * i] (order NULL: first + i) of `pixels`, which are count x h x w x c bytes. */
 typedef struct {
     int64_t n, first, h, w, c, oh, ow;
 } k_images;
@@ -113,7 +113,8 @@ typedef struct {
 } k_draw;
 
 /* The first value that is no position (or the first that another kernel could not use): where it
- * stood, from 0, and what it was. found = 0: all is well. `op` is whatever number the caller gave. */
+ * stood, from 0, and what it was. found = 0: all is well. `op` is whatever number the caller gave.
+ */
 typedef struct {
     int32_t found, op;
     int64_t at;
@@ -200,6 +201,11 @@ typedef struct {
     /* y may be x; dx may be x or dy, where the rows have the same stride */                       \
     X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
                          const float *gamma, const float *beta, float *y))                         \
+    /* the same, plus `add` (NULL or rows with that stride), then ReLU, in one pass; y may be none of \
+       them. NULL where a variant has none: then they run one by one */                           \
+    X(batch_norm_relu, void, (const k_norm *s, const float *x, const float *mean,                  \
+                              const float *rstd, const float *gamma, const float *beta,            \
+                              const float *add, int64_t ldadd, float *y))                          \
     X(batch_norm_grad, void, (const k_norm *s, const float *x, const float *dy, const float *mean, \
                               const float *rstd, const float *gamma, int training, float *dx,      \
                               float *dgamma, float *dbeta, void *scratch))                         \
@@ -248,6 +254,8 @@ typedef struct {
        y: labels + 1. Either of x, y may be NULL */                                                \
     X(images, void, (const k_images *s, const uint8_t *pixels, const uint8_t *labels,              \
                      const int32_t *order, float *x, int32_t *y))                                  \
+    /* the same of floats, which lie at the strides of n, h, w and c (first: not looked at) */     \
+    X(resize, void, (const k_images *s, const int64_t stride[4], const float *x, float *y))        \
     /* optimizers, in place, over all parameters at once */                                        \
     X(sgd, void, (int64_t parts, const k_part *part, const k_sgd *a))                              \
     X(adam, void, (int64_t parts, const k_part *part, const k_adam *a))

@@ -15,7 +15,7 @@
 
 namespace {
 
-enum { ROWS = 4, MERGE_X = 8, MERGE_Y = 64, SMALL_GROUP = 8 };
+enum { ROWS = 4, MERGE_X = 8, MERGE_Y = 64, SMALL_GROUP = 32 };
 
 /* ------------------------------------------------------------------------------ sums of columns */
 
@@ -41,10 +41,9 @@ int64_t norm_scratch(const k_norm *s) {
     return (cut_rows(s).count + 1) * 2 * s->c * (int64_t)sizeof(float);
 }
 
-/* The sum over the block's y, in each of its threads; in double, so that the mean of values that
- * are all the same is that value. */
-__device__ inline void column_sum(double v[4]) {
-    __shared__ double sum[4][K_COLUMN_THREADS];
+/* The sum over the block's y, in each of its threads. */
+template <class T> __device__ inline void column_sum(T v[4]) {
+    __shared__ T sum[4][K_COLUMN_THREADS];
     int me = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads(); /* those of the last sum have been read */
     for (int k = 0; k < 4; k++) sum[k][me] = v[k];
@@ -57,7 +56,7 @@ __device__ inline void column_sum(double v[4]) {
     for (int k = 0; k < 4; k++) v[k] = sum[k][threadIdx.x];
 }
 
-/* The same for the blocks that merge slices. */
+/* The same for the blocks that merge slices, in double. */
 __device__ inline double merged_sum(double v) {
     __shared__ double sum[MERGE_Y][MERGE_X];
     __syncthreads();
@@ -77,9 +76,10 @@ dim3 merge_grid(int64_t c, int arrays) {
 
 /* ------------------------------------------------------------------------ statistics of a batch */
 
-/* Of four channels: how many values, their mean and the squares around it. */
+/* Of four channels: how many values, their mean and the squares around it, all of them counted from
+ * `base`, the first row of the matrix: a mean far from 0 would cost digits in every step. */
 struct moments {
-    float n, mean[4], square[4];
+    float n, mean[4], square[4], base[4];
 };
 
 /* Joins the moments of U rows, `step` floats apart, to m. */
@@ -90,7 +90,7 @@ __device__ inline void join_rows(moments *m, const float *x, int64_t step, int64
     float total = m->n + U, share = U / total, weight = m->n * share;
     for (int k = 0; k < 4; k++) {
         float mean = 0, square = 0;
-        for (int u = 0; u < U; u++) mean += v[u][k];
+        for (int u = 0; u < U; u++) mean += v[u][k] -= m->base[k];
         mean /= U;
         for (int u = 0; u < U; u++) square += (v[u][k] - mean) * (v[u][k] - mean);
         float d = mean - m->mean[k];
@@ -100,54 +100,56 @@ __device__ inline void join_rows(moments *m, const float *x, int64_t step, int64
     m->n = total;
 }
 
-/* Mean and, over `divisor`, squares of each slice. */
+/* The mean, counted from the first row, and the squares of each slice; of the `whole` matrix mean
+ * and variance. */
 template <bool ALIGNED>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    stats_kernel(k_norm s, int64_t slice, float divisor, const float *x, float *mean,
-                 float *square) {
+    stats_kernel(k_norm s, int64_t slice, bool whole, const float *x, float *mean, float *square) {
     int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
     int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
     moments m = {};
-    if (n > 0) {
+    if (n > 0 && begin < end) {
         int64_t r = begin + threadIdx.y;
         x += c;
+        k_load4<ALIGNED>(x, n, m.base);
         for (; r + (ROWS - 1) * step < end; r += ROWS * step)
             join_rows<ALIGNED, ROWS>(&m, x + r * s.ldx, step * s.ldx, n);
         for (; r < end; r += step) join_rows<ALIGNED, 1>(&m, x + r * s.ldx, 0, n);
     }
-    double sum[4], around[4];
+    double sum[4]; /* of numbers as large as the base, where the mean may be close to 0 */
+    float around[4], rows = (float)(end - begin);
     for (int k = 0; k < 4; k++) sum[k] = (double)m.n * m.mean[k];
     column_sum(sum);
     for (int k = 0; k < 4; k++) {
-        sum[k] /= (double)(end - begin);
+        sum[k] /= rows;
         float d = m.mean[k] - (float)sum[k];
         around[k] = m.n > 0 ? m.square[k] + m.n * d * d : 0;
     }
     column_sum(around);
     if (threadIdx.y) return;
     for (int k = 0; k < 4 && k < n; k++) {
-        mean[blockIdx.y * s.c + c + k] = (float)sum[k];
-        square[blockIdx.y * s.c + c + k] = (float)around[k] / divisor;
+        mean[blockIdx.y * s.c + c + k] = (float)(whole ? m.base[k] + sum[k] : sum[k]);
+        square[blockIdx.y * s.c + c + k] = whole ? around[k] / rows : around[k];
     }
 }
 
 __global__ void __launch_bounds__(MERGE_X *MERGE_Y)
-    merge_stats_kernel(k_norm s, int64_t slice, int64_t slices, const float *means,
+    merge_stats_kernel(k_norm s, int64_t slice, int64_t slices, const float *x, const float *means,
                        const float *squares, float *mean, float *var) {
     int64_t c = (int64_t)blockIdx.x * MERGE_X + threadIdx.x;
     bool here = c < s.c;
     double sum = 0, square = 0;
     for (int64_t i = threadIdx.y; here && i < slices; i += MERGE_Y)
         sum += (double)min(slice, s.rows - i * slice) * means[i * s.c + c];
-    double centre = merged_sum(sum) / s.rows;
+    double centre = merged_sum(sum) / (double)s.rows;
     for (int64_t i = threadIdx.y; here && i < slices; i += MERGE_Y) {
         double d = means[i * s.c + c] - centre;
         square += squares[i * s.c + c] + (double)min(slice, s.rows - i * slice) * d * d;
     }
     square = merged_sum(square);
     if (!here || threadIdx.y) return;
-    mean[c] = (float)centre;
-    var[c] = (float)(square / s.rows);
+    mean[c] = (float)(x[c] + centre);
+    var[c] = (float)(square / (double)s.rows);
 }
 
 void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
@@ -156,12 +158,11 @@ void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void 
     bool whole = cut.count == 1, aligned = k_aligned(x, s->ldx, s->c);
     float *means = whole ? mean : (float *)scratch;
     float *squares = whole ? var : means + cut.count * s->c;
-    float divisor = whole ? (float)s->rows : 1;
-    K_LAUNCH_ALIGNED(aligned, stats_kernel, cut.grid, cut.block, *s, cut.rows, divisor, x, means,
+    K_LAUNCH_ALIGNED(aligned, stats_kernel, cut.grid, cut.block, *s, cut.rows, whole, x, means,
                      squares);
     if (whole) return;
     K_LAUNCH(merge_stats_kernel, merge_grid(s->c, 1), dim3(MERGE_X, MERGE_Y), *s, cut.rows,
-             cut.count, means, squares, mean, var);
+             cut.count, x, means, squares, mean, var);
 }
 
 /* ----------------------------------------------------------------------------------- batch norm */
@@ -172,10 +173,12 @@ __device__ inline void load_channels(const float *p, int64_t c, int64_t n, float
     for (int k = 0; k < 4; k++) v[k] = p && k < n ? p[c + k] : otherwise;
 }
 
-template <bool ALIGNED>
+/* RELU: with ReLU behind it, after the sum with `add` where that is given. NaN stays. */
+template <bool ALIGNED, bool RELU>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
     batch_norm_kernel(k_norm s, const float *x, const float *mean, const float *rstd,
-                      const float *gamma, const float *beta, float *y) {
+                      const float *gamma, const float *beta, const float *add, int64_t ldadd,
+                      float *y) {
     int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
     if (n <= 0) return;
     float m[4], scale[4], g[4], shift[4];
@@ -185,12 +188,19 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     load_channels(beta, c, n, 0, shift);
     for (int k = 0; k < 4; k++) scale[k] *= g[k];
     for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < s.rows; r += 2 * step) {
-        float v[2][4] = {}; /* two rows under way at once */
-        for (int u = 0; u < 2; u++)
-            if (r + u * step < s.rows) k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, v[u]);
+        float v[2][4] = {}, other[2][4] = {}; /* two rows under way at once */
         for (int u = 0; u < 2; u++) {
             if (r + u * step >= s.rows) continue;
-            for (int k = 0; k < 4; k++) v[u][k] = (v[u][k] - m[k]) * scale[k] + shift[k];
+            k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, v[u]);
+            if (RELU && add) k_load4<ALIGNED>(add + (r + u * step) * ldadd + c, n, other[u]);
+        }
+        for (int u = 0; u < 2; u++) {
+            if (r + u * step >= s.rows) continue;
+            for (int k = 0; k < 4; k++) {
+                v[u][k] = (v[u][k] - m[k]) * scale[k] + shift[k];
+                if (RELU && add) v[u][k] += other[u][k];
+                if (RELU && v[u][k] < 0) v[u][k] = 0;
+            }
             k_store4<ALIGNED>(y + (r + u * step) * s.ldy + c, n, v[u]);
         }
     }
@@ -201,8 +211,23 @@ void batch_norm(const k_norm *s, const float *x, const float *mean, const float 
     if (!s->c || !s->rows) return;
     dim3 block = k_column_block(s->c);
     bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c);
-    K_LAUNCH_ALIGNED(aligned, batch_norm_kernel, k_column_grid(block, s->c, s->rows), block, *s, x,
-                     mean, rstd, gamma, beta, y);
+    auto kernel = aligned ? batch_norm_kernel<true, false> : batch_norm_kernel<false, false>;
+    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, mean, rstd, gamma, beta,
+             (const float *)0, (int64_t)0, y);
+}
+
+/* Reads x and the sum's other part once and writes y once: 8 or 12 bytes an element, where one op
+ * after the other moves 16 or 28. */
+void batch_norm_relu(const k_norm *s, const float *x, const float *mean, const float *rstd,
+                     const float *gamma, const float *beta, const float *add, int64_t ldadd,
+                     float *y) {
+    if (!s->c || !s->rows) return;
+    dim3 block = k_column_block(s->c);
+    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c) &&
+                   (!add || k_aligned(add, ldadd, s->c));
+    auto kernel = aligned ? batch_norm_kernel<true, true> : batch_norm_kernel<false, true>;
+    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, mean, rstd, gamma, beta,
+             add, ldadd, y);
 }
 
 /* -------------------------------------------------------------------------- sums for the gradients
@@ -250,14 +275,12 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
             }
         }
     }
-    double dots[4], sums[4];
-    for (int k = 0; k < 4; k++) dots[k] = dot[k], sums[k] = sum[k];
-    column_sum(dots);
-    column_sum(sums);
+    column_sum(dot);
+    column_sum(sum);
     if (threadIdx.y) return;
     for (int k = 0; k < 4 && k < n; k++) {
-        dgamma[blockIdx.y * s.c + c + k] = (float)dots[k];
-        dbeta[blockIdx.y * s.c + c + k] = (float)sums[k];
+        dgamma[blockIdx.y * s.c + c + k] = dot[k];
+        dbeta[blockIdx.y * s.c + c + k] = sum[k];
     }
 }
 
@@ -364,7 +387,7 @@ int64_t group_size(const k_norm *s) { return s->pixels * (s->c / s->groups); }
 /* Where this thread stands in group `at` of the loop over groups. */
 struct group_place {
     int64_t writes; /* the group, in the one thread that writes what belongs to it; else -1 */
-    int64_t row, row_end, row_step;      /* of the matrix */
+    int64_t row_begin, row, row_end, row_step; /* of the matrix */
     int64_t channel, width, first, step; /* the group's first channel and width; those of it */
 };
 
@@ -374,8 +397,9 @@ __device__ inline group_place place_of(const k_norm *s, group_walk w, int64_t gr
     int64_t sample = here ? group / s->groups : 0, width = s->c / s->groups;
     group_place p;
     p.writes = here && !lane ? group : -1;
-    p.row = sample * s->pixels + lane / w.x;
-    p.row_end = here ? (sample + 1) * s->pixels : 0;
+    p.row_begin = sample * s->pixels;
+    p.row = p.row_begin + lane / w.x;
+    p.row_end = here ? p.row_begin + s->pixels : 0;
     p.row_step = w.width / w.x;
     p.channel = here ? group % s->groups * width : 0;
     p.width = width;
@@ -390,64 +414,83 @@ __device__ inline group_place place_of(const k_norm *s, group_walk w, int64_t gr
         for (int64_t at = (p).first, c, n; c = (p).channel + at, n = (p).width - at, n > 0;        \
              at += (p).step)
 
-/* Mean and squares of the first n of four values, joined to those of `count` before. */
-__device__ inline void join_four(const float v[4], int64_t n, float *count, float *mean,
-                                 float *square) {
-    float values = n < 4 ? (float)n : 4, centre = 0, around = 0;
-    for (int k = 0; k < 4; k++) centre += v[k]; /* those that are not there are 0 */
+/* Mean and squares of the first n of four values, counted from base, joined to those of `count`
+ * before. */
+template <class real>
+__device__ inline void join_four(const float v[4], int64_t n, real base, real *count, real *mean,
+                                 real *square) {
+    real values = n < 4 ? (real)n : 4, centre = 0, around = 0;
+    for (int k = 0; k < 4; k++) centre += k < n ? v[k] - base : 0;
     centre /= values;
-    for (int k = 0; k < 4; k++)
-        if (k < n) around += (v[k] - centre) * (v[k] - centre);
-    float total = *count + values, share = values / total, d = centre - *mean;
+    for (int k = 0; k < 4; k++) {
+        real d = v[k] - base - centre;
+        around += k < n ? d * d : 0;
+    }
+    real total = *count + values, share = values / total, d = centre - *mean;
     *mean += d * share;
     *square += around + d * d * *count * share;
     *count = total;
 }
 
-template <bool ALIGNED>
-__global__ void __launch_bounds__(1024)
+template <bool ALIGNED, class real>
+__global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
     group_norm_kernel(k_norm s, group_walk w, const float *x, const float *gamma, const float *beta,
                       float eps, float *y, float *mean, float *rstd) {
     int64_t count = s.rows / s.pixels * s.groups;
-    float size = (float)(s.pixels * (s.c / s.groups));
+    real size = (real)(s.pixels * (s.c / s.groups));
     for (int64_t i = k_team_first(w.width); i < count; i += k_team_stride(w.width)) {
         group_place p = place_of(&s, w, i + threadIdx.x / w.width);
-        float values = 0, m = 0, square = 0, v[4];
+        real values = 0, m = 0, square = 0, base = x[p.row_begin * s.ldx + p.channel];
+        float v[4];
         FOR_PLACE(p, r, c, n) {
             k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
-            join_four(v, n, &values, &m, &square);
+            join_four(v, n, base, &values, &m, &square);
         }
-        float centre = (float)(k_team_sum((double)values * m, w.width) / size), d = m - centre;
+        double exact = k_team_sum((double)values * m, w.width) / size; /* as in stats_kernel */
+        real centre = (real)exact, d = m - centre;
         square = k_team_sum(values > 0 ? square + values * d * d : 0, w.width);
-        float scale = 1 / sqrtf(square / size + eps);
+        real scale = 1 / sqrt(square / size + eps);
         FOR_PLACE(p, r, c, n) {
             float g[4], b[4];
             k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
             load_channels(gamma, c, n, 1, g);
             load_channels(beta, c, n, 0, b);
-            for (int k = 0; k < 4; k++) v[k] = (v[k] - centre) * scale * g[k] + b[k];
+            for (int k = 0; k < 4; k++)
+                v[k] = (float)((v[k] - base - centre) * scale * g[k] + b[k]);
             k_store4<ALIGNED>(y + r * s.ldy + c, n, v);
         }
         if (p.writes < 0) continue;
-        mean[p.writes] = centre;
-        rstd[p.writes] = scale;
+        mean[p.writes] = (float)(base + exact);
+        rstd[p.writes] = (float)scale;
     }
 }
+
+/* The kernel that fits: in double for groups of a few values, which may lie so close together, or
+ * cancel so far (the gradient of a group of two is what eps did to it), that float leaves no
+ * digits. */
+#define LAUNCH_GROUPS(kernel, s, aligned, ...)                                                     \
+    do {                                                                                           \
+        group_walk w = walk_of(s);                                                                 \
+        unsigned grid = k_team_blocks(group_count(s), w.width), block = k_team_block(w.width);     \
+        if (group_size(s) <= SMALL_GROUP)                                                          \
+            K_LAUNCH((kernel<false, double>), grid, block, *s, w, __VA_ARGS__);                    \
+        else if (aligned)                                                                          \
+            K_LAUNCH((kernel<true, float>), grid, block, *s, w, __VA_ARGS__);                      \
+        else                                                                                       \
+            K_LAUNCH((kernel<false, float>), grid, block, *s, w, __VA_ARGS__);                     \
+    } while (0)
 
 void group_norm(const k_norm *s, const float *x, const float *gamma, const float *beta, float eps,
                 float *y, float *mean, float *rstd) {
     if (!group_size(s) || !group_count(s)) return;
-    group_walk w = walk_of(s);
     int64_t width = s->c / s->groups;
     bool aligned = k_aligned(x, s->ldx, width) && k_aligned(y, s->ldy, width);
-    K_LAUNCH_ALIGNED(aligned, group_norm_kernel, k_team_blocks(group_count(s), w.width),
-                     k_team_block(w.width), *s, w, x, gamma, beta, eps, y, mean, rstd);
+    LAUNCH_GROUPS(group_norm_kernel, s, aligned, x, gamma, beta, eps, y, mean, rstd);
 }
 
-/* With g = dy gamma: dx = rstd (g - mean(g) - xhat mean(g xhat)), means over the group. Of a group
- * of two that leaves no more than what eps did to it, so small groups are worked out in double. */
+/* With g = dy gamma: dx = rstd (g - mean(g) - xhat mean(g xhat)), means over the group. */
 template <bool ALIGNED, class real>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
     group_norm_dx_kernel(k_norm s, group_walk w, const float *x, const float *dy, const float *mean,
                          const float *rstd, const float *gamma, float *dx) {
     int64_t count = s.rows / s.pixels * s.groups;
@@ -485,20 +528,10 @@ void group_norm_grad(const k_norm *s, const float *x, const float *dy, const flo
     if (!s->c) return;
     if (dgamma || dbeta) grad_sums(true, s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
     if (!dx || !group_size(s) || !group_count(s)) return;
-    group_walk w = walk_of(s);
     int64_t width = s->c / s->groups;
     bool aligned =
         k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) && k_aligned(dx, s->ldx, width);
-#define DX(...)                                                                                    \
-    K_LAUNCH((group_norm_dx_kernel<__VA_ARGS__>), k_team_blocks(group_count(s), w.width),          \
-             k_team_block(w.width), *s, w, x, dy, mean, rstd, gamma, dx)
-    if (group_size(s) <= SMALL_GROUP)
-        DX(false, double);
-    else if (aligned)
-        DX(true, float);
-    else
-        DX(false, float);
-#undef DX
+    LAUNCH_GROUPS(group_norm_dx_kernel, s, aligned, x, dy, mean, rstd, gamma, dx);
 }
 
 /* -------------------------------------------------------------------- the statistics' small ops */
@@ -529,6 +562,7 @@ void running(int64_t n, float keep, float take, const float *x, int64_t stride, 
 extern "C" void k_norm_cuda(k_table *t) {
     t->batch_stats = batch_stats;
     t->batch_norm = batch_norm;
+    t->batch_norm_relu = batch_norm_relu;
     t->batch_norm_grad = batch_norm_grad;
     t->group_norm = group_norm;
     t->group_norm_grad = group_norm_grad;

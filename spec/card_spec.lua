@@ -272,6 +272,46 @@ describe("a recorded step on a card", function()
   end)
 end)
 
+describe("what a recorded step joins on a card", function()
+  -- Norm and ReLU, with another's sum between them or not, in both modes; the gradients too.
+  local function values(recorded, training, order)
+    cnn.manual_seed(4)
+    local bn = nn.BatchNorm2d(5):to "cuda"
+    local results = {}
+    if not training then bn:eval() end
+    for i = 1, 4 do
+      local x = cnn.randn({ 3, 5, 4, 6 }):channels_last():to "cuda"
+      local other = cnn.randn({ 3, 5, 4, 6 }):channels_last():to "cuda"
+      x.requires_grad, other.requires_grad = true, true
+      local function forward()
+        local y = bn(x)
+        if order == "other first" then y = other + y end
+        if order == "other last" then y = y + other end
+        if order == "both" then y = y:relu() + y end
+        y = y:relu()
+        y:sum():backward()
+        return y
+      end
+      local y = recorded and cnn.step(forward) or forward()
+      results[i] = { y, x.grad, other.grad, bn.weight.grad, bn.running_var:clone() }
+    end
+    return results
+  end
+
+  for _, order in ipairs { "none", "other first", "other last", "both" } do
+    for _, training in ipairs { true, false } do
+      it(("computes the same: %s, %s"):format(order, training and "training" or "eval"), function()
+        local expected, got = values(false, training, order), values(true, training, order)
+        for i = 1, 4 do
+          for k = 1, 5 do
+            if expected[i][k] then same(got[i][k]:to "cpu", expected[i][k]:to "cpu", 2e-6) end
+          end
+        end
+      end)
+    end
+  end
+end)
+
 -- --------------------------------------------------------------------------------------- memory
 
 describe("a card's memory", function()
@@ -298,6 +338,27 @@ describe("a card's memory", function()
     local after = some(1000)
     assert.equal(before.in_use, after.in_use)
     assert.equal(before.held, after.held)
+  end)
+
+  it("holds no more for a captured step than for one that runs op by op", function()
+    local x = cnn.rand({ 1000, 100 }, { device = "cuda" })
+    local function step()
+      return cnn.step(function()
+        local y = x
+        for i = 1, 20 do y = (y * i):sigmoid() end
+        return y:sum()
+      end)
+    end
+    collectgarbage()
+    cnn.cuda.empty_cache()
+    cnn.cuda.reset_peak()
+    local before = cnn.cuda.memory().in_use
+    step():item()
+    local plain = cnn.cuda.memory().peak - before
+    cnn.cuda.reset_peak()
+    step():item()
+    assert.is_true(cnn.cuda.memory().peak - before <= plain * 1.1 + 65536,
+      ("%d bytes, %d op by op"):format(cnn.cuda.memory().peak - before, plain))
   end)
 
   it("is counted, and given back", function()

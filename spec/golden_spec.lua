@@ -152,16 +152,18 @@ describe("PyTorch's bilinear resizing", function()
     local from = shape_text(case.input.shape)
     it(("of %s to %dx%d"):format(from, case.h, case.w), function()
       for _, dtype in ipairs { "u8", "f32" } do
-        local x = cnn.tensor(case.input.data, case.input.shape, { dtype = dtype })
-        local y = handle.wrap(C.cnn_resize(x, case.h, case.w))
-        assert.equal(shape_text(case.output.shape), tostring(y:shape()))
-        if case.output.data then
-          assert_close(dtype, y, case.output.data, 1e-6)
-        else
-          local picked, n = array(golden.at(y, case.output.at))
-          local why = compare.close(picked, (array(case.output.value_at)), n, 2e-6, 1)
-          assert.is_nil(why)
-          assert_within("the mean", y:mean():item(), case.output.mean, 1e-5 * case.output.mean)
+        local here = cnn.tensor(case.input.data, case.input.shape, { dtype = dtype })
+        for _, device in ipairs { "cpu", engine.has_card and "cuda" or nil } do
+          local y = handle.wrap(C.cnn_resize(here:to(device), case.h, case.w)):to "cpu"
+          assert.equal(shape_text(case.output.shape), tostring(y:shape()))
+          if case.output.data then
+            assert_close(dtype, y, case.output.data, 1e-6)
+          else
+            local picked, n = array(golden.at(y, case.output.at))
+            local why = compare.close(picked, (array(case.output.value_at)), n, 2e-6, 1)
+            assert.is_nil(why)
+            assert_within("the mean", y:mean():item(), case.output.mean, 1e-5 * case.output.mean)
+          end
         end
       end
     end)
