@@ -1,0 +1,299 @@
+/* conv_cudnn.c - convolution and its gradients by cuDNN, where it is found when the program runs.
+ *
+ * A plan is made once for each shape, direction and setting, when its scratch memory is asked for,
+ * and kept for good: a recorded graph goes on using its code. Without --autotune it is the first
+ * that the heuristics offer; with it, the first run times up to CANDIDATES of them and the kernel
+ * of our own on the real tensors, unless it is being recorded, and keeps the fastest.
+ *
+ * Scratch: [x w y as bf16, with K_MIXED_BF16 alone][cuDNN's workspace], or what the kernel of our
+ * own wants if that is more, since it takes over what cuDNN has no engine for.
+ *
+ * bf16: cuDNN has no precompiled engine from bf16 to float32, so its result is bf16 too; the pass
+ * that widens it adds the bias in float32.
+ *
+ * Surprising: rows that are not dense cost a copy. The plan for a channel slice wants as much more
+ * workspace as the slice has bytes, which is where cuDNN packs it. */
+#include <cudnn.h>
+
+#include "plans_cudnn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CANDIDATES = 8, TIMED_RUNS = 3, PAGE = 256 };
+
+static k_table own; /* as it was before, for what cuDNN cannot do */
+
+/* ------------------------------------------------------------------------------------ the plans */
+
+typedef struct {
+    k_problem p;
+    k_plan plan[CANDIDATES];
+    int plans;                              /* 0: the kernel of our own */
+    int tuned;                              /* plan[0] is the fastest, not only the first */
+    int64_t x_at, w_at, y_at, workspace_at; /* in the scratch memory */
+    int64_t total;                          /* bytes of it */
+} entry;
+
+static struct {
+    entry **slot; /* open addressing; a power of two, at most half of it in use */
+    size_t slots, used;
+    int without; /* problems that have no plan */
+} cache;
+
+static size_t hash(const k_problem *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof *p; i++) h = (h ^ b[i]) * 1099511628211u;
+    return (size_t)(h ^ h >> 32);
+}
+
+static entry **slot_of(entry **slot, size_t slots, const k_problem *p) {
+    size_t i = hash(p) & (slots - 1);
+    while (slot[i] && memcmp(&slot[i]->p, p, sizeof *p)) i = (i + 1) & (slots - 1);
+    return &slot[i];
+}
+
+static int grow(void) {
+    size_t slots = cache.slots ? 2 * cache.slots : 256;
+    entry **slot = calloc(slots, sizeof *slot);
+    if (!slot) return -1;
+    for (size_t i = 0; i < cache.slots; i++)
+        if (cache.slot[i]) *slot_of(slot, slots, &cache.slot[i]->p) = cache.slot[i];
+    free(cache.slot);
+    cache.slot = slot, cache.slots = slots;
+    return 0;
+}
+
+static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+
+/* Where things lie in the scratch memory, for the largest workspace among the plans. */
+static void lay_out(entry *e) {
+    const k_conv *s = &e->p.s;
+    int64_t narrow = e->p.precision == K_MIXED_BF16 ? 2 : 0, workspace = 0;
+    for (int i = 0; i < e->plans; i++)
+        if (e->plan[i].workspace > workspace) workspace = e->plan[i].workspace;
+    e->x_at = 0;
+    e->w_at = e->x_at + pages(narrow * s->n * s->h * s->w * s->c);
+    e->y_at = e->w_at + pages(narrow * s->o * s->kh * s->kw * (s->c / s->groups));
+    e->workspace_at = e->y_at + pages(narrow * s->n * s->oh * s->ow * s->o);
+    e->total = e->plans ? e->workspace_at + workspace : 0;
+}
+
+/* The plans for that problem, made if there are none yet; NULL: no memory for them. */
+static entry *entry_for(const k_problem *p, int64_t limit) {
+    if (2 * (cache.used + 1) > cache.slots && grow()) return NULL;
+    entry **slot = slot_of(cache.slot, cache.slots, p);
+    if (*slot) return *slot;
+    entry *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->p = *p;
+    k_place place = {.handle = k_cudnn_handle()};
+    if (place.handle)
+        e->plans = k_find_plans(p, place, limit, k_autotune() ? CANDIDATES : 1, e->plan, NULL, 0);
+    cache.without += !e->plans && !p->joined;
+    lay_out(e);
+    cache.used++;
+    return *slot = e;
+}
+
+const char *k_cudnn_why(void) {
+    static char text[2500];
+    if (!cache.without) return k_cudnn_found();
+    snprintf(text, sizeof text, "%s; %d convolutions without an engine, by kernels of our own",
+             k_cudnn_found(), cache.without);
+    return text;
+}
+
+/* ----------------------------------------------------------------------------------- one call */
+
+/* What a slot was called with; it writes y, x or w by its direction. */
+typedef struct {
+    const k_conv *s;
+    k_direction direction;
+    float *x, *w, *y;
+    const float *bias;
+    void *scratch;
+} call;
+
+static int is_empty(const k_conv *s) {
+    return !s->n || !s->h || !s->w || !s->c || !s->oh || !s->ow || !s->o || !s->kh || !s->kw;
+}
+
+static void run_own(const call *c) {
+    if (c->direction == K_FORWARD) own.conv_forward(c->s, c->x, c->w, c->bias, c->y, c->scratch);
+    if (c->direction == K_DATA_GRAD) own.conv_data_grad(c->s, c->y, c->w, c->x, c->scratch);
+    if (c->direction == K_WEIGHT_GRAD) own.conv_weight_grad(c->s, c->x, c->y, c->w, c->scratch);
+}
+
+static void add_bias(const call *c) {
+    k_loop l = {.nd = 2,
+                .size = {c->s->n * c->s->oh * c->s->ow, c->s->o},
+                .sy = {c->s->ldy, 1},
+                .sa = {c->s->ldy, 1},
+                .sb = {0, 1}};
+    own.add(&l, c->y, c->y, c->bias, NULL, NULL);
+}
+
+static int run_plan(const entry *e, const k_plan *plan, const call *c, void *x, void *w, void *y,
+                    char *why, size_t n) {
+    static const k_tensor names[] = {K_X, K_W, K_Y, K_BIAS_OF_Y};
+    void *pointers[] = {x, w, y, (void *)c->bias};
+    return k_run_plan(plan, k_cudnn_handle(), e->p.joined & K_BIAS ? 4 : 3, names, pointers,
+                      plan->workspace ? (char *)c->scratch + e->workspace_at : NULL, why, n);
+}
+
+/* Rounds the inputs, runs the plan on them, widens the result. */
+static int run_narrow(const entry *e, const k_plan *plan, const call *c, char *why, size_t n) {
+    const k_conv *s = c->s;
+    char *x = (char *)c->scratch + e->x_at, *w = (char *)c->scratch + e->w_at,
+         *y = (char *)c->scratch + e->y_at;
+    int64_t pixels = s->n * s->h * s->w, outputs = s->n * s->oh * s->ow;
+    int64_t weights = s->o * s->kh * s->kw * (s->c / s->groups);
+    if (c->direction != K_DATA_GRAD) k_narrow_rows(pixels, s->c, s->ldx, c->x, x);
+    if (c->direction != K_WEIGHT_GRAD) k_narrow_rows(1, weights, weights, c->w, w);
+    if (c->direction != K_FORWARD) k_narrow_rows(outputs, s->o, s->ldy, c->y, y);
+    if (run_plan(e, plan, c, x, w, y, why, n)) return -1;
+    if (c->direction == K_FORWARD) k_widen_rows(outputs, s->o, y, c->bias, 0, s->ldy, c->y);
+    if (c->direction == K_DATA_GRAD) k_widen_rows(pixels, s->c, x, NULL, 0, s->ldx, c->x);
+    if (c->direction == K_WEIGHT_GRAD) k_widen_rows(1, weights, w, NULL, 0, weights, c->w);
+    return 0;
+}
+
+static int run(const entry *e, const k_plan *plan, const call *c, char *why, size_t n) {
+    if (e->p.precision == K_MIXED_BF16) return run_narrow(e, plan, c, why, n);
+    if (run_plan(e, plan, c, c->x, c->w, c->y, why, n)) return -1;
+    if (c->bias && !(e->p.joined & K_BIAS)) add_bias(c);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------ autotuning
+ */
+
+static int is_being_recorded(void) {
+    enum cudaStreamCaptureStatus status;
+    return cudaStreamIsCapturing(k_stream(), &status) != cudaSuccess ||
+           status != cudaStreamCaptureStatusNone;
+}
+
+/* Milliseconds of TIMED_RUNS runs after a first one; below 0: it fails. NULL: the kernel of our
+ * own. */
+static float time_of(const entry *e, const k_plan *plan, const call *c, cudaEvent_t begin,
+                     cudaEvent_t end) {
+    char why[400];
+    float time = -1;
+    for (int i = 0; i <= TIMED_RUNS; i++) {
+        if (i == 1) cudaEventRecord(begin, k_stream());
+        if (!plan)
+            run_own(c);
+        else if (run(e, plan, c, why, sizeof why))
+            return -1;
+    }
+    cudaEventRecord(end, k_stream());
+    if (cudaEventSynchronize(end) != cudaSuccess) return -1;
+    return cudaEventElapsedTime(&time, begin, end) == cudaSuccess ? time : -1;
+}
+
+/* Keeps the fastest of the plans, or none if the kernel of our own is. */
+static void tune(entry *e, const call *c) {
+    cudaEvent_t begin, end;
+    if (cudaEventCreate(&begin) != cudaSuccess) return;
+    if (cudaEventCreate(&end) != cudaSuccess) {
+        cudaEventDestroy(begin);
+        return;
+    }
+    int best = -1;
+    float least = time_of(e, NULL, c, begin, end);
+    for (int i = 0; i < e->plans; i++) {
+        float time = time_of(e, &e->plan[i], c, begin, end);
+        if (time >= 0 && (least < 0 || time < least)) best = i, least = time;
+    }
+    for (int i = 0; i < e->plans; i++)
+        if (i != best) k_free_plan(&e->plan[i]);
+    if (best > 0) e->plan[0] = e->plan[best];
+    e->plans = best >= 0;
+    e->tuned = 1;
+    lay_out(e);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+}
+
+/* ------------------------------------------------------------------------------------- the slots
+ */
+
+/* The plans of a convolution with full alignment, or NULL: `joined` is 0 or K_BIAS. */
+static entry *aligned_entry(const k_conv *s, k_direction direction, int joined) {
+    k_problem p;
+    k_fill_problem(&p, s, direction, joined, k_precision_now());
+    return entry_for(&p, K_MOST_WORKSPACE);
+}
+
+/* Bias is joined in the graph where there is an engine for that, except with bf16. */
+static int may_join_bias(k_direction direction) {
+    return direction == K_FORWARD && k_precision_now() != K_MIXED_BF16;
+}
+
+static int64_t conv_scratch(const k_conv *s, k_direction direction) {
+    int64_t bytes = own.conv_scratch(s, direction);
+    if (is_empty(s)) return bytes;
+    for (int bias = 0; bias <= may_join_bias(direction); bias++) {
+        entry *e = aligned_entry(s, direction, bias ? K_BIAS : 0);
+        if (e && e->total > bytes) bytes = e->total;
+    }
+    return bytes;
+}
+
+/* The plans for these pointers: what lies at odd places has other plans, which have to do with the
+ * memory that was given. */
+static entry *entry_of_call(const call *c, int joined) {
+    uintptr_t all = (uintptr_t)c->x | (uintptr_t)c->w | (uintptr_t)c->y |
+                    (joined & K_BIAS ? (uintptr_t)c->bias : 0);
+    if (all % 16 == 0 || k_precision_now() == K_MIXED_BF16)
+        return aligned_entry(c->s, c->direction, joined);
+    k_problem p;
+    k_fill_problem(&p, c->s, c->direction, joined, k_precision_now());
+    p.align = 4;
+    int64_t room = conv_scratch(c->s, c->direction);
+    entry *e = entry_for(&p, room);
+    return e && e->total <= room ? e : NULL;
+}
+
+static void convolve(const call *c) {
+    char why[400];
+    entry *e = NULL;
+    if (!is_empty(c->s)) {
+        if (c->bias && may_join_bias(c->direction)) e = entry_of_call(c, K_BIAS);
+        if (!e || (!e->plans && !e->tuned)) e = entry_of_call(c, 0);
+    }
+    if (e && e->plans && k_autotune() && !e->tuned && !is_being_recorded()) tune(e, c);
+    if (!e || !e->plans)
+        run_own(c);
+    else if (run(e, &e->plan[0], c, why, sizeof why))
+        k_failed("conv2d: cuDNN: %s", why);
+}
+
+static void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias,
+                         float *y, void *scratch) {
+    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, scratch});
+}
+
+static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
+                           void *scratch) {
+    convolve(&(call){s, K_DATA_GRAD, dx, (float *)w, (float *)dy, NULL, scratch});
+}
+
+static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw,
+                             void *scratch) {
+    convolve(&(call){s, K_WEIGHT_GRAD, (float *)x, dw, (float *)dy, NULL, scratch});
+}
+
+int k_conv_cudnn(k_table *t) {
+    if (!k_cudnn()) return -1;
+    own = *t;
+    t->conv_forward = conv_forward;
+    t->conv_data_grad = conv_data_grad;
+    t->conv_weight_grad = conv_weight_grad;
+    t->conv_scratch = conv_scratch;
+    return 0;
+}
