@@ -43,6 +43,25 @@ static int conv_weight_grad_run(cnn_entry *e) {
 static const cnn_op op_conv_weight_grad = {.name = "conv2d_weight_grad",
                                            .run = conv_weight_grad_run};
 
+/* With ReLU behind it, where the kernels have that. */
+static int conv2d_joins(const cnn_entry *e) {
+    return entry_kernels(e)->conv_relu && joins_next(e, relu_op, 0) ? 2 : 1;
+}
+
+/* in: those of conv2d and of ReLU; out: ReLU's */
+static int conv2d_relu_run(cnn_entry *const *list, int n) {
+    cnn_entry *e = list[0];
+    const cnn_tensor *y = list[n - 1]->out[0];
+    k_conv s = *(const k_conv *)entry_attr(e);
+    s.ldx = row_stride(e->in[0]);
+    s.ldy = row_stride(y);
+    void *scratch = entry_scratch(e, entry_kernels(e)->conv_relu_scratch(&s));
+    if (!scratch) return -1;
+    entry_kernels(e)->conv_relu(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(y), scratch);
+    return 0;
+}
+
 /* in: x, w, b or NULL; out: y */
 static int conv2d_run(cnn_entry *e) {
     k_conv s;
@@ -78,8 +97,13 @@ static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx)
     return 0;
 }
 
-static const cnn_op op_conv2d = {
-    .name = "conv2d", .run = conv2d_run, .gradient = conv2d_gradient, .saves_in = 1 << 0 | 1 << 1};
+static const cnn_op op_conv2d = {.name = "conv2d",
+                                 .run = conv2d_run,
+                                 .joins = conv2d_joins,
+                                 .run_many = conv2d_relu_run,
+                                 .chain = 1,
+                                 .gradient = conv2d_gradient,
+                                 .saves_in = 1 << 0 | 1 << 1};
 
 static int check_weights(const cnn_tensor *x, const cnn_tensor *w, int groups) {
     if (check_tensor("conv2d", "x", x) || check_beside("conv2d", x, "w", w)) return -1;

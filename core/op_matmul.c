@@ -146,15 +146,27 @@ cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b) {
 /* ------------------------------------------------------------------------------------- linear */
 
 /* in: x NxI, w OxI, b O or NULL; out: y NxO */
-static int linear_run(cnn_entry *e) {
-    const cnn_tensor *x = e->in[0], *w = e->in[1], *b = e->in[2], *y = e->out[0];
+static int linear_into(cnn_entry *e, const cnn_tensor *y, int relu) {
+    const cnn_tensor *x = e->in[0], *w = e->in[1], *b = e->in[2];
     const k_table *k = entry_kernels(e);
     k_gemm g = gemm_of(x, w, y);
     g.tb = !g.tb; /* w is the transpose of the operand */
     void *scratch = entry_scratch(e, k->gemm_scratch(&g));
     if (!scratch) return -1;
-    k->gemm(&g, tensor_f32(x), tensor_f32(w), b ? tensor_f32(b) : 0, tensor_f32(y), scratch);
+    (relu ? k->gemm_relu : k->gemm)(&g, tensor_f32(x), tensor_f32(w), b ? tensor_f32(b) : 0,
+                                    tensor_f32(y), scratch);
     return 0;
+}
+
+static int linear_run(cnn_entry *e) { return linear_into(e, e->out[0], 0); }
+
+/* With ReLU behind it, where the kernels have that. */
+static int linear_joins(const cnn_entry *e) {
+    return entry_kernels(e)->gemm_relu && joins_next(e, relu_op, 0) ? 2 : 1;
+}
+
+static int linear_relu_run(cnn_entry *const *list, int n) {
+    return linear_into(list[0], list[n - 1]->out[0], 1);
 }
 
 static int linear_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
@@ -165,8 +177,13 @@ static int linear_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx)
     return dx[2] ? 0 : -1;
 }
 
-static const cnn_op op_linear = {
-    .name = "linear", .run = linear_run, .gradient = linear_gradient, .saves_in = 1 << 0 | 1 << 1};
+static const cnn_op op_linear = {.name = "linear",
+                                 .run = linear_run,
+                                 .joins = linear_joins,
+                                 .run_many = linear_relu_run,
+                                 .chain = 1,
+                                 .gradient = linear_gradient,
+                                 .saves_in = 1 << 0 | 1 << 1};
 
 static int check_linear(const cnn_tensor *x, const cnn_tensor *w, const cnn_tensor *b) {
     if (check_tensor("linear", "x", x) || check_beside("linear", x, "w", w)) return -1;

@@ -114,6 +114,7 @@ typedef struct {
     k_direction direction;
     float *x, *w, *y;
     const float *bias;
+    int relu; /* of a forward one: behind it */
     void *scratch;
 } call;
 
@@ -122,18 +123,25 @@ static int is_empty(const k_conv *s) {
 }
 
 static void run_own(const call *c) {
+    if (c->relu) {
+        own.conv_relu(c->s, c->x, c->w, c->bias, c->y, c->scratch);
+        return;
+    }
     if (c->direction == K_FORWARD) own.conv_forward(c->s, c->x, c->w, c->bias, c->y, c->scratch);
     if (c->direction == K_DATA_GRAD) own.conv_data_grad(c->s, c->y, c->w, c->x, c->scratch);
     if (c->direction == K_WEIGHT_GRAD) own.conv_weight_grad(c->s, c->x, c->y, c->w, c->scratch);
 }
 
-static void add_bias(const call *c) {
+/* What the graph did not do, in passes of its own. */
+static void finish(const call *c, int joined) {
+    static const float none[2] = {0, 0};
     k_loop l = {.nd = 2,
                 .size = {c->s->n * c->s->oh * c->s->ow, c->s->o},
                 .sy = {c->s->ldy, 1},
                 .sa = {c->s->ldy, 1},
                 .sb = {0, 1}};
-    own.add(&l, c->y, c->y, c->bias, NULL, NULL);
+    if (c->bias && !(joined & K_BIAS)) own.add(&l, c->y, c->y, c->bias, NULL, none);
+    if (c->relu && !(joined & K_RELU)) own.relu(&l, c->y, c->y, NULL, NULL, none);
 }
 
 static int run_plan(const entry *e, const k_plan *plan, const call *c, void *x, void *w, void *y,
@@ -155,7 +163,7 @@ static int run_narrow(const entry *e, const k_plan *plan, const call *c, char *w
     if (c->direction != K_WEIGHT_GRAD) k_narrow_rows(1, weights, weights, c->w, w);
     if (c->direction != K_FORWARD) k_narrow_rows(outputs, s->o, s->ldy, c->y, y);
     if (run_plan(e, plan, c, x, w, y, why, n)) return -1;
-    if (c->direction == K_FORWARD) k_widen_rows(outputs, s->o, y, c->bias, 0, s->ldy, c->y);
+    if (c->direction == K_FORWARD) k_widen_rows(outputs, s->o, y, c->bias, c->relu, s->ldy, c->y);
     if (c->direction == K_DATA_GRAD) k_widen_rows(pixels, s->c, x, NULL, 0, s->ldx, c->x);
     if (c->direction == K_WEIGHT_GRAD) k_widen_rows(1, weights, w, NULL, 0, weights, c->w);
     return 0;
@@ -164,7 +172,7 @@ static int run_narrow(const entry *e, const k_plan *plan, const call *c, char *w
 static int run(const entry *e, const k_plan *plan, const call *c, char *why, size_t n) {
     if (e->p.precision == K_MIXED_BF16) return run_narrow(e, plan, c, why, n);
     if (run_plan(e, plan, c, c->x, c->w, c->y, why, n)) return -1;
-    if (c->bias && !(e->p.joined & K_BIAS)) add_bias(c);
+    finish(c, e->p.joined);
     return 0;
 }
 
@@ -222,26 +230,33 @@ static void tune(entry *e, const call *c) {
 /* ------------------------------------------------------------------------------------- the slots
  */
 
-/* The plans of a convolution with full alignment, or NULL: `joined` is 0 or K_BIAS. */
+/* The plans of a convolution with full alignment, or NULL. */
 static entry *aligned_entry(const k_conv *s, k_direction direction, int joined) {
     k_problem p;
     k_fill_problem(&p, s, direction, joined, k_precision_now());
     return entry_for(&p, K_MOST_WORKSPACE);
 }
 
-/* Bias is joined in the graph where there is an engine for that, except with bf16. */
-static int may_join_bias(k_direction direction) {
-    return direction == K_FORWARD && k_precision_now() != K_MIXED_BF16;
+/* Bias and ReLU are joined in the graph where there is an engine for that, except with bf16, where
+ * the pass that widens does them. */
+static int may_join(void) { return k_precision_now() != K_MIXED_BF16; }
+
+/* What the convolution alone needs, and with `joined` in its graph. */
+static int64_t scratch_of(const k_conv *s, k_direction direction, int joined, int64_t bytes) {
+    if (is_empty(s)) return bytes;
+    entry *alone = aligned_entry(s, direction, 0);
+    entry *with = joined && may_join() ? aligned_entry(s, direction, joined) : NULL;
+    if (alone && alone->total > bytes) bytes = alone->total;
+    return with && with->total > bytes ? with->total : bytes;
 }
 
 static int64_t conv_scratch(const k_conv *s, k_direction direction) {
-    int64_t bytes = own.conv_scratch(s, direction);
-    if (is_empty(s)) return bytes;
-    for (int bias = 0; bias <= may_join_bias(direction); bias++) {
-        entry *e = aligned_entry(s, direction, bias ? K_BIAS : 0);
-        if (e && e->total > bytes) bytes = e->total;
-    }
-    return bytes;
+    return scratch_of(s, direction, direction == K_FORWARD ? K_BIAS : 0,
+                      own.conv_scratch(s, direction));
+}
+
+static int64_t conv_relu_scratch(const k_conv *s) {
+    return scratch_of(s, K_FORWARD, K_BIAS | K_RELU, own.conv_relu_scratch(s));
 }
 
 /* The plans for these pointers: what lies at odd places has other plans, which have to do with the
@@ -254,7 +269,7 @@ static entry *entry_of_call(const call *c, int joined) {
     k_problem p;
     k_fill_problem(&p, c->s, c->direction, joined, k_precision_now());
     p.align = 4;
-    int64_t room = conv_scratch(c->s, c->direction);
+    int64_t room = c->relu ? conv_relu_scratch(c->s) : conv_scratch(c->s, c->direction);
     entry *e = entry_for(&p, room);
     return e && e->total <= room ? e : NULL;
 }
@@ -263,7 +278,7 @@ static void convolve(const call *c) {
     char why[400];
     entry *e = NULL;
     if (!is_empty(c->s)) {
-        if (c->bias && may_join_bias(c->direction)) e = entry_of_call(c, K_BIAS);
+        if (c->bias && may_join()) e = entry_of_call(c, c->relu ? K_BIAS | K_RELU : K_BIAS);
         if (!e || (!e->plans && !e->tuned)) e = entry_of_call(c, 0);
     }
     if (e && e->plans && k_autotune() && !e->tuned && !is_being_recorded()) tune(e, c);
@@ -275,23 +290,30 @@ static void convolve(const call *c) {
 
 static void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias,
                          float *y, void *scratch) {
-    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, scratch});
+    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, 0, scratch});
+}
+
+static void conv_relu(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
+                      void *scratch) {
+    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, 1, scratch});
 }
 
 static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
                            void *scratch) {
-    convolve(&(call){s, K_DATA_GRAD, dx, (float *)w, (float *)dy, NULL, scratch});
+    convolve(&(call){s, K_DATA_GRAD, dx, (float *)w, (float *)dy, NULL, 0, scratch});
 }
 
 static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw,
                              void *scratch) {
-    convolve(&(call){s, K_WEIGHT_GRAD, (float *)x, dw, (float *)dy, NULL, scratch});
+    convolve(&(call){s, K_WEIGHT_GRAD, (float *)x, dw, (float *)dy, NULL, 0, scratch});
 }
 
 int k_conv_cudnn(k_table *t) {
     if (!k_cudnn()) return -1;
     own = *t;
     t->conv_forward = conv_forward;
+    t->conv_relu = conv_relu;
+    t->conv_relu_scratch = conv_relu_scratch;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;

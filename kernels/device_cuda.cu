@@ -79,6 +79,9 @@ static int cards(void) {
                       "newer driver, or build with that CUDA",
                       driver / 1000, version_minor(driver), runtime / 1000,
                       version_minor(runtime));
+    if (e == cudaErrorStubLibrary)
+        return refuse("the toolkit's stub stands in for the driver (libcuda.so.1); install the "
+                      "NVIDIA driver, or use --device cpu");
     if (e == cudaErrorNoDevice || e == cudaSuccess)
         return refuse("no NVIDIA card is seen by the driver (see nvidia-smi and "
                       "CUDA_VISIBLE_DEVICES)");

@@ -182,9 +182,16 @@ typedef struct {
     /* products */                                                                                 \
     X(gemm, void, (const k_gemm *g, const float *a, const float *b, const float *bias, float *c,   \
                    void *scratch))                                                                 \
-    X(gemm_scratch, int64_t, (const k_gemm *g))                                                    \
+    X(gemm_relu, void, (const k_gemm *g, const float *a, const float *b, const float *bias,        \
+                        float *c, void *scratch)) /* with ReLU behind it; NULL: none */            \
+    X(gemm_scratch, int64_t, (const k_gemm *g)) /* of both */                                                    \
     X(conv_forward, void, (const k_conv *s, const float *x, const float *w, const float *bias,     \
                            float *y, void *scratch))                                               \
+    /* the same with ReLU behind it; NULL, both, where a variant has none: then they run one by one \
+     */                                                                                            \
+    X(conv_relu, void, (const k_conv *s, const float *x, const float *w, const float *bias,        \
+                        float *y, void *scratch))                                                  \
+    X(conv_relu_scratch, int64_t, (const k_conv *s))                                               \
     X(conv_data_grad, void, (const k_conv *s, const float *dy, const float *w, float *dx,          \
                              void *scratch))                                                       \
     X(conv_weight_grad, void, (const k_conv *s, const float *x, const float *dy, float *dw,        \

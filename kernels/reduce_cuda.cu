@@ -1,8 +1,8 @@
 /* reduce_cuda.cu - sum, max, min, argmax and var over any dimensions of a strided array.
  *
- * Contract: k_reduction in kernels.h; reduce_generic.c says what NaN and ties do. Sums are folded a
- * few at a time in float and then in double, so they are as good as double ones to the last digit
- * of a float. Which thread folds what depends on the shapes alone, and folds are merged in a fixed
+ * Contract: k_reduction in kernels.h; reduce_generic.c says what NaN and ties do. Sums are folded
+ * 4 or 8 at a time in float and those in double, so that their error does not grow with their
+ * length. Which thread folds what depends on the shapes alone, and folds are merged in a fixed
  * tree: the same bits every time.
  *
  * Three ways, all limited by memory, 4 bytes an element (var reads twice):
@@ -11,17 +11,18 @@
  *     columns   a block folds 4 to 32 neighbouring outputs, its y threads walking the rows: sums
  *               over n, h, w of channels-last activations
  *
- * Surprising: without memory for partial sums no output can have more than one block, and a
- * multiprocessor draws some 50 GB/s of a card's 3000. So a sum to one number runs at 2 % of the
- * card (1 ms for 50 MB), and one to 64 channels, in columns of 4, at 16 blocks: some 25 %. */
+ * Surprising: without memory for partial sums no output can have more than one block, and one
+ * multiprocessor draws a small part of what the card could. By estimate, not by measurement: 50 of
+ * 3000 GB/s, so a sum to one number takes 1 ms for 50 MB, and one to 64 channels, which are 16
+ * blocks of 4 columns, runs at a quarter of the card's speed. */
 #include "strided_cuda.h"
 
 namespace {
 
-/* ----------------------------------------------------------------------------------- what is
- * folded A fold: a state to start with, how it takes n values (of positions at, at + step, ...),
- * how two states merge (a's positions may lie behind b's), and a lane's state as another lane gets
- * it. */
+/* ------------------------------------------------------------------------------- what is folded */
+
+/* A fold: a state to start with, how it takes N values (at positions at, at + step, ...), how two
+ * states merge, and a lane's state as another lane gets it. */
 
 template <int N> __device__ inline float added(const float (&v)[N]) {
     float s[N];
@@ -91,8 +92,9 @@ struct argmax_fold {
     }
 };
 
-/* -------------------------------------------------------------------------------- what is computed
- * An operation asks a gang of threads to fold the reduced positions, once or twice; each of its
+/* ----------------------------------------------------------------------------- what is computed */
+
+/* An operation asks a gang of threads to fold the reduced positions, once or twice; each of its
  * threads gets the answer. */
 
 struct sum_op {
@@ -129,9 +131,7 @@ struct var_op { /* around the mean as a float; the square of what it is off is t
     }
 };
 
-/* -------------------------------------------------------------------------------- walking an
- * output
- */
+/* ---------------------------------------------------------------------------- walking an output */
 
 struct job {
     k_places<2> kept;             /* y, x */
@@ -223,8 +223,7 @@ __device__ inline typename F::state merge_lanes(const F &f, typename F::state s,
     return s;
 }
 
-/* --------------------------------------------------------------------------------- teams of lanes
- */
+/* ------------------------------------------------------------------------------- teams of lanes */
 
 template <int V> struct team_gang {
     const job &j;
@@ -250,8 +249,7 @@ __global__ void __launch_bounds__(256) teams_kernel(const job j, int team) {
     }
 }
 
-/* ---------------------------------------------------------------------------------- whole blocks
- */
+/* --------------------------------------------------------------------------------- whole blocks */
 
 template <int V> struct block_gang {
     const job &j;
@@ -278,8 +276,7 @@ template <class R, int V> __global__ void __launch_bounds__(1024) blocks_kernel(
     }
 }
 
-/* --------------------------------------------------------------------------------------- columns
- */
+/* -------------------------------------------------------------------------------------- columns */
 
 struct columns_gang {
     const job &j;
@@ -311,8 +308,7 @@ template <class R> __global__ void __launch_bounds__(1024) columns_kernel(const 
     }
 }
 
-/* ------------------------------------------------------------------------------------------- plan
- */
+/* ----------------------------------------------------------------------------------------- plan */
 
 struct dims {
     int nd;

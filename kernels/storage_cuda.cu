@@ -134,8 +134,7 @@ void from_f32(int64_t n, k_dtype dtype, const float *x, void *y) {
     }
 }
 
-/* ------------------------------------------------------------------------ values that are written
- */
+/* ---------------------------------------------------------------------- values that are written */
 
 template <class T, int V>
 __global__ void __launch_bounds__(256) fill_kernel(int64_t n, T one, T *y) {
@@ -173,8 +172,7 @@ void range(int64_t n, double first, double step, float *y) {
     if (n) K_LAUNCH(range_kernel, k_blocks(n, 256), 256, n, first, step, y);
 }
 
-/* ----------------------------------------------------------------- elements from layout to layout
- */
+/* --------------------------------------------------------------- elements from layout to layout */
 
 template <class T>
 __global__ void __launch_bounds__(256)

@@ -134,8 +134,7 @@ static void from_f32(int64_t n, k_dtype dtype, const float *x, void *y) {
     k_parallel(n, GRAIN, from_f32_range, &j);
 }
 
-/* ------------------------------------------------------------------------- values that are written
- */
+/* ---------------------------------------------------------------------- values that are written */
 
 typedef struct {
     int bytes;
@@ -181,8 +180,7 @@ static void range(int64_t n, double first, double step, float *y) {
     k_parallel(n, GRAIN, range_range, &j);
 }
 
-/* ----------------------------------------------------------------- elements from layout to layout
- */
+/* --------------------------------------------------------------- elements from layout to layout */
 
 typedef struct {
     const k_loop *l;
@@ -220,8 +218,7 @@ static void elements(const k_loop *l, int bytes, const void *a, void *y) {
     k_parallel(k_count(l->nd, l->size), GRAIN, elements_range, &j);
 }
 
-/* ------------------------------------------------------------------------------------- positions
- */
+/* ------------------------------------------------------------------------------------ positions */
 
 /* i32 is read as it is: a float does not hold all of it. */
 static double number_at(k_dtype dtype, const void *x, int64_t i) {
