@@ -9,15 +9,15 @@
  * fp32 sums (operands rounded to bf16 where that is the precision). Each output is one sum in a
  * fixed order; conv_scratch is 0 unless there are few tiles and long sums, as nearly always for dw.
  *
- * x is never copied: output i and tap t of an axis meet at pixel base + i * stride + t * step, which
- * is the sum of two spots. The data gradient with strides falls into sh * sw phases: pixels of dx
- * of one phase meet the same taps of the same dy, and for them it is such a convolution with
+ * x is never copied: output i and tap t of an axis meet at pixel base + i * stride + t * step,
+ * which is the sum of two spots. The data gradient with strides falls into sh * sw phases: the
+ * pixels of dx of one phase meet the same taps, and for them it is such a convolution over dy with
  * stride 1, without a zero in between.
  *
  * Groups are products of their own, so those of few channels (depthwise) fill 1 of a tile's 16
  * columns and cost as much as 16 would.
  *
- * Surprising: a phase without taps (stride > kernel) is a product of depth 0, which writes zeros. */
+ * Surprising: a phase without taps (stride > kernel) is a product of depth 0: it writes zeros. */
 #include "tile_cuda.h"
 
 namespace {
@@ -54,7 +54,7 @@ picture picture_of_x(const k_conv *s) {
             s->ldx};
 }
 
-/* ---------------------------------------------------------------------------------- the products */
+/* --------------------------------------------------------------------------------- the products */
 
 struct forward {
     enum { A_DEEP = 1, B_DEEP = 1 };
@@ -101,14 +101,15 @@ int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % 
 
 phases phases_of(int64_t size, int64_t out, int64_t taps, int64_t pad, int64_t stride,
                  int64_t dilation) {
-    return {size, out, taps, pad, stride, dilation, stride / common_divisor(stride, dilation), 0, 0};
+    int64_t every = stride / common_divisor(stride, dilation);
+    return {size, out, taps, pad, stride, dilation, every, 0, 0};
 }
 
 struct data_grad {
     enum { A_DEEP = 1, B_DEEP = 0 };
     int64_t rows, columns, depth, first; /* columns: c of a group */
     phases y, x;
-    int64_t n, o, ldy; /* o of a group */
+    int64_t n, o, ldy;        /* o of a group */
     int64_t count_y, count_x; /* phases */
     int64_t group;
     picture dy;
@@ -158,7 +159,7 @@ struct weight_grad {
     __device__ int64_t c_row(int64_t i) const { return group * rows + i; }
 };
 
-/* ------------------------------------------------------------------------------------- the slots */
+/* ------------------------------------------------------------------------------------ the slots */
 
 /* Of a group of s. */
 struct group {
@@ -229,11 +230,13 @@ void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *d
 }
 
 int64_t conv_scratch(const k_conv *s, k_direction direction) {
-    if (!s->n) return 0;
     switch (direction) {
-    case K_FORWARD: return cut_scratch(forward_cut(s), s->n * s->oh * s->ow * s->o);
-    case K_DATA_GRAD: return cut_scratch(data_grad_cut(s), s->n * s->h * s->w * s->c);
-    default: return cut_scratch(weight_grad_cut(s), s->o * group_of(s).taps);
+    case K_FORWARD:
+        return cut_scratch(forward_cut(s), s->n * s->oh * s->ow * s->o);
+    case K_DATA_GRAD:
+        return cut_scratch(data_grad_cut(s), s->n * s->h * s->w * s->c);
+    default:
+        return cut_scratch(weight_grad_cut(s), s->o * group_of(s).taps);
     }
 }
 

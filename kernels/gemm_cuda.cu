@@ -8,7 +8,7 @@
 
 namespace {
 
-/* Elements lie at row * (A: lda or 1) + depth * (1 or lda); the pixel of a plain matrix is (0, 0). */
+/* Each index of an operand moves by 1 or by a row; the pixel of a plain matrix is (0, 0). */
 template <bool TA, bool TB> struct matrices {
     enum { A_DEEP = !TA, B_DEEP = TB };
     int64_t rows, columns, depth, first, lda, ldb;
@@ -35,14 +35,12 @@ void launch(const k_gemm *g, const float *a, const float *b, const float *bias, 
 void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
           void *scratch) {
     if (!g->m || !g->n) return;
-    (g->ta   ? g->tb ? launch<true, true> : launch<true, false>
-     : g->tb ? launch<false, true>
-             : launch<false, false>)(g, a, b, bias, c, scratch);
+    auto way = g->ta ? launch<true, false> : launch<false, false>;
+    if (g->tb) way = g->ta ? launch<true, true> : launch<false, true>;
+    way(g, a, b, bias, c, scratch);
 }
 
-int64_t gemm_scratch(const k_gemm *g) {
-    return g->m && g->n ? cut_scratch(gemm_cut(g), g->m * g->n) : 0;
-}
+int64_t gemm_scratch(const k_gemm *g) { return cut_scratch(gemm_cut(g), g->m * g->n); }
 
 } // namespace
 

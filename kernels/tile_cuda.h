@@ -1,29 +1,31 @@
-/* tile_cuda.h - the one product of matrices under gemm_cuda.cu and conv_cuda.cu, with operands that
- * are read where they lie.
+/* tile_cuda.h - the one product of matrices under gemm_cuda.cu and conv_cuda.cu, whose operands are
+ * read where they lie.
  *
  * C[rows x columns] = A[rows x depth] B[depth x columns] (+ bias). A block of 64 threads makes one
- * tile of C. Step by step it copies 16 deep pieces of A and B to shared memory, the next one on its
- * way while the last one is multiplied: one barrier a step. An element of an operand is named by
- * two spots, one of its row (of B: its column) and one of its depth: it lies at the sum of the two
- * offsets, and is 0 where the sum of the two pixels lies outside the picture. That is a convolution
- * without its im2col matrix, and a plain matrix is a picture of one pixel. A file brings only a
- * struct that names spots (see product_kernel).
+ * tile of C. It goes along the depth in steps of 16: slices of A and B go to shared memory, those
+ * of the next step on their way while those of this one are multiplied, one barrier a step.
  *
- *   tile     outputs a thread   FMAs for a float read from shared memory
- *   64 x 64       8 x 8         4
- *   128 x 16      8 x 4         2.7    few output channels
- *   32 x 32       4 x 4         2      small matrices: weights
+ * An element of an operand is named by two spots, one of its row (of B: its column) and one of its
+ * depth. It lies at the sum of their offsets, and is 0 where the sum of their pixels lies outside
+ * the picture. That is a convolution without its im2col matrix; a plain matrix is a picture of one
+ * pixel. A file brings a struct that names spots, no loop (see product).
  *
- * The tile is the one that multiplies the fewest zeros, weighed by what it costs. Where the tiles
- * are too few for the multiprocessors, the depth falls into parts, whose sums go to scratch memory
- * and are added in order by a second kernel: no atomics, the shapes alone decide, the same bits in
- * every run.
+ *   tile      sums of a thread   FMAs for a float read from shared memory
+ *   64 x 64       8 x 8          4
+ *   128 x 16      8 x 4          2.7    few channels of output
+ *   32 x 32       4 x 4          2      small matrices: weights
  *
- * What limits it: FP32 FMAs, an eighth of the rate of TF32 tensor cores and a sixteenth of BF16's.
- * Of an H100's 67 TFLOP/s expect 60 % to 75 % with large aligned shapes (64 FMAs for 4 shared loads
- * a thread, 16 bytes from the second cache a clock and multiprocessor), half of that where channels
- * are not a multiple of 4 and floats are read one by one. cuBLAS and cuDNN overlay these kernels
- * since they use the tensor cores; these stay the oracle on the card, and what runs without them.
+ * A product takes the tile that multiplies the fewest zeros, weighed by what a tile costs. Where
+ * there are too few tiles for the multiprocessors the depth falls into parts: their sums go to
+ * scratch memory, and a second kernel adds them in order. The shapes alone decide, no atomics: the
+ * same bits in every run.
+ *
+ * What limits it: FP32 FMAs, a seventh of the rate of TF32 tensor cores, a fifteenth of BF16's. Of
+ * all instructions of a 64 x 64 step 66 % are FMAs where floats are read by fours, 48 % where one
+ * by one (channels not a multiple of 4); 47 % and 30 % in a 128 x 16 step. So expect some 50 % of
+ * an H100's 67 TFLOP/s of large layers (counted in its machine code, not measured). cuBLAS and
+ * cuDNN overlay these kernels, as they use the tensor cores. These stay the oracle on the card, and
+ * what runs where the libraries are not.
  *
  * Surprising: bf16 precision is only a rounding of what is read. Products and sums are fp32. */
 #ifndef CNN_TILE_CUDA_H
@@ -50,7 +52,7 @@ enum {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Four floats; the host multiplies them at once too. */
+/* Four floats. The host double multiplies them at once too, which trains a net twice as fast. */
 #ifdef __CUDACC__
 typedef float4 four;
 __device__ inline four operator*(float a, four b) {
@@ -63,7 +65,7 @@ __device__ inline void operator+=(four &a, four b) {
 typedef float four __attribute__((vector_size(16)));
 #endif
 
-/* -------------------------------------------------------------------------------------- operands */
+/* ------------------------------------------------------------------------------------- operands */
 
 struct spot {
     int64_t at, y, x;
@@ -93,9 +95,9 @@ __device__ inline float bf16(float v) {
     return __uint_as_float(bits & 0xffff0000);
 }
 
-/* A piece of an operand on its way: N lines (rows of A, columns of B) by DEPTH, four neighbours at
- * a time, which lie along the depth (DEEP) or along the lines. */
-template <int N, bool DEEP> struct piece {
+/* A slice of an operand on its way to shared memory: N lines (rows of A, columns of B) by DEPTH,
+ * four neighbours at a time, which lie along the depth (DEEP) or along the lines. */
+template <int N, bool DEEP> struct slice {
     float4 v[N * DEPTH / 4 / THREADS];
 
     static __device__ int line(int i) {
@@ -121,8 +123,9 @@ template <int N, bool DEEP> struct piece {
     }
 
     __device__ void round() {
-        UNROLLED for (int i = 0; i < N * DEPTH / 4 / THREADS; i++)
+        UNROLLED for (int i = 0; i < N * DEPTH / 4 / THREADS; i++) {
             v[i] = make_float4(bf16(v[i].x), bf16(v[i].y), bf16(v[i].z), bf16(v[i].w));
+        }
     }
 
     __device__ void place(float (*to)[N + PAD]) const {
@@ -139,56 +142,64 @@ template <int N, bool DEEP> struct piece {
     }
 };
 
-/* ------------------------------------------------------------------------------------- the product
- * of a shape S, which has
- *   A_DEEP, B_DEEP                whether four neighbours of A (B) lie along the depth
- *   enter(piece)                  fills in the rest for one of the products that the shape falls
- *                                 into (groups, phases), and the fields
- *   rows, columns, depth          of it
- *   first                         its first column in C and in bias
- *   a_row(i) a_depth(k) b_column(j) b_depth(k)    spots
- *   c_row(i)                      row i's row in C */
+/* ------------------------------------------------------------------------------------- the tile */
+
+/* How a product is cut: into pieces, which are products of their own (groups, phases of a stride),
+ * those into tiles, and the sums into parts. */
+struct cut {
+    int rows, columns; /* of a tile */
+    int64_t row_tiles, column_tiles, pieces, parts;
+    int64_t chunk; /* the depth of a part */
+};
+
+/* A product of a shape S, which has
+ *   A_DEEP, B_DEEP          whether four neighbours of A (B) lie along the depth
+ *   enter(piece)            makes it that piece, for which it then has
+ *     rows, columns, depth
+ *     first                   its first column in C and in bias
+ *     a_row(i) a_depth(k)     spots of A
+ *     b_column(j) b_depth(k)  spots of B
+ *     c_row(i)                where row i is in C, in rows */
 template <class S> struct product {
     S shape;
     operand a, b;
+    cut cuts;
     const float *bias; /* or NULL */
-    float *c;          /* the result, or parts sums of it in scratch memory, dense */
-    int64_t ldc, part; /* floats from a part to the next */
-    int64_t row_tiles, column_tiles, pieces, parts, chunk; /* chunk: the depth of a part */
-    int fours, rounds;                                     /* of c; to bf16 */
+    float *c;          /* the result, or parts of the sums in scratch memory, dense */
+    int64_t ldc, part; /* floats from a row to the next, from a part to the next */
+    int fours, rounds; /* whether c is written by fours; operands are rounded to bf16 */
 };
 
-/* Row i of the R rows of a thread (column i of its columns): fours of neighbours, apart, so that the
- * threads of a warp read neighbouring fours. */
+/* Row i of the R rows of a thread among the N of a tile (or column): fours of neighbours, apart, so
+ * that the threads of a warp read neighbouring fours. */
 template <int N, int R> __device__ inline int own(int thread, int i) {
     return i / 4 * (N / (R / 4)) + thread * 4 + i % 4;
 }
 
+/* What a thread sums of a tile: R x C. */
 template <int ROWS, int COLUMNS, int R, int C> struct tile {
     four sum[R][C / 4];
 
     static __device__ int row() { return threadIdx.x / (COLUMNS / C); }
     static __device__ int column() { return threadIdx.x % (COLUMNS / C); }
-    static __device__ int first_row() { return own<ROWS, R>(row(), 0); }
-    static __device__ int first_column() { return own<COLUMNS, C>(column(), 0); }
 
     __device__ void clear() {
-        UNROLLED for (int i = 0; i < R; i++)
-            UNROLLED for (int j = 0; j < C / 4; j++) sum[i][j] = four{0, 0, 0, 0};
+        UNROLLED for (int i = 0; i < R * C / 4; i++) { sum[i % R][i / R] = four{0, 0, 0, 0}; }
     }
 
     __device__ void multiply(const float (*a)[ROWS + PAD], const float (*b)[COLUMNS + PAD]) {
         STEPS for (int k = 0; k < DEPTH; k++) {
-            const float *u = &a[k][first_row()], *v = &b[k][first_column()];
-            four vj[C / 4];
-            UNROLLED for (int j = 0; j < C / 4; j++) vj[j] = *(const four *)(v + own<COLUMNS, C>(0, 4 * j));
+            four v[C / 4];
+            UNROLLED for (int j = 0; j < C / 4; j++) {
+                v[j] = *(const four *)&b[k][own<COLUMNS, C>(column(), j * 4)];
+            }
             UNROLLED for (int i = 0; i < R; i += 4) {
-                float4 ui = *(const float4 *)(u + own<ROWS, R>(0, i));
+                float4 u = *(const float4 *)&a[k][own<ROWS, R>(row(), i)];
                 UNROLLED for (int j = 0; j < C / 4; j++) {
-                    sum[i][j] += ui.x * vj[j];
-                    sum[i + 1][j] += ui.y * vj[j];
-                    sum[i + 2][j] += ui.z * vj[j];
-                    sum[i + 3][j] += ui.w * vj[j];
+                    sum[i][j] += u.x * v[j];
+                    sum[i + 1][j] += u.y * v[j];
+                    sum[i + 2][j] += u.z * v[j];
+                    sum[i + 3][j] += u.w * v[j];
                 }
             }
         }
@@ -204,19 +215,18 @@ template <int ROWS, int COLUMNS, int R, int C> struct tile {
                 if (at < 0) continue;
                 alignas(16) float v[4];
                 *(four *)v = sum[i][j / 4];
-                if (bias)
-                    UNROLLED for (int n = 0; n < 4; n++)
-                        if (first + n < columns) v[n] += bias[first + n];
-                if (fours && first < columns)
-                    *(float4 *)(c + at + first) = make_float4(v[0], v[1], v[2], v[3]);
-                else
-                    UNROLLED for (int n = 0; n < 4; n++)
-                        if (first + n < columns) c[at + first + n] = v[n];
+                UNROLLED for (int n = 0; n < 4; n++) {
+                    bool there = first + n < columns;
+                    if (there && bias) v[n] += bias[first + n];
+                    if (there && !fours) c[at + first + n] = v[n];
+                }
+                if (fours && first < columns) *(four *)(c + at + first) = *(four *)v;
             }
         }
     }
 };
 
+/* One tile of one part of C. */
 template <class S, int ROWS, int COLUMNS, int R, int C>
 __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
     __shared__ float a[2][DEPTH][ROWS + PAD], b[2][DEPTH][COLUMNS + PAD];
@@ -225,14 +235,14 @@ __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
 
     S shape = p.shape;
     int64_t block = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
-    int64_t column = block % p.column_tiles * COLUMNS;
-    block /= p.column_tiles;
-    int64_t row = block % p.row_tiles * ROWS;
-    block /= p.row_tiles;
-    shape.enter(block % p.pieces);
-    int64_t part = block / p.pieces;
-    if (part >= p.parts || row >= shape.rows) return; /* pieces differ in their rows */
-    int64_t begin = part * p.chunk, end = min(begin + p.chunk, shape.depth);
+    int64_t column = block % p.cuts.column_tiles * COLUMNS;
+    block /= p.cuts.column_tiles;
+    int64_t row = block % p.cuts.row_tiles * ROWS;
+    block /= p.cuts.row_tiles;
+    shape.enter(block % p.cuts.pieces);
+    int64_t part = block / p.cuts.pieces;
+    if (part >= p.cuts.parts || row >= shape.rows) return; /* pieces differ in their rows */
+    int64_t begin = part * p.cuts.chunk, end = min(begin + p.cuts.chunk, shape.depth);
 
     int me = threadIdx.x;
     for (int i = me; i < ROWS; i += THREADS) {
@@ -242,33 +252,37 @@ __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
     }
     for (int i = me; i < COLUMNS; i += THREADS)
         b_column[i] = column + i < shape.columns ? shape.b_column(column + i) : nowhere();
-    auto locate = [&](int64_t k, int slot) { /* a warp for each operand */
-        if (me < DEPTH) a_depth[slot][me] = k + me < end ? shape.a_depth(k + me) : nowhere();
-        int you = me - THREADS / 2;
-        if (you >= 0 && you < DEPTH)
-            b_depth[slot][you] = k + you < end ? shape.b_depth(k + you) : nowhere();
+    /* The spots of DEPTH depths: a warp for each operand. */
+    auto locate = [&](int64_t from, int slot) {
+        int i = me % (THREADS / 2);
+        int64_t k = from + i;
+        if (i >= DEPTH) return;
+        if (i == me)
+            a_depth[slot][i] = k < end ? shape.a_depth(k) : nowhere();
+        else
+            b_depth[slot][i] = k < end ? shape.b_depth(k) : nowhere();
     };
     locate(begin, 0);
     locate(begin + DEPTH, 1);
     __syncthreads();
 
-    piece<ROWS, S::A_DEEP> pa;
-    piece<COLUMNS, S::B_DEEP> pb;
+    slice<ROWS, S::A_DEEP> next_a;
+    slice<COLUMNS, S::B_DEEP> next_b;
     auto fetch = [&](int slot) {
-        pa.fetch(p.a, a_row, a_depth[slot]);
-        pb.fetch(p.b, b_column, b_depth[slot]);
+        next_a.fetch(p.a, a_row, a_depth[slot]);
+        next_b.fetch(p.b, b_column, b_depth[slot]);
     };
     auto place = [&](int slot) {
-        if (p.rounds) pa.round(), pb.round();
-        pa.place(a[slot]);
-        pb.place(b[slot]);
+        if (p.rounds) next_a.round(), next_b.round();
+        next_a.place(a[slot]);
+        next_b.place(b[slot]);
     };
     fetch(0);
     place(0);
     __syncthreads();
     tile<ROWS, COLUMNS, R, C> t;
     t.clear();
-    bool busy = row + t.first_row() < shape.rows && column + t.first_column() < shape.columns;
+    bool busy = row + t.row() * 4 < shape.rows && column + t.column() * 4 < shape.columns;
     int slot = 0;
     for (int64_t k = begin; k < end; k += DEPTH, slot ^= 1) {
         bool more = k + DEPTH < end;
@@ -280,30 +294,26 @@ __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
         }
         __syncthreads();
     }
-    t.write(p.c + part * p.part + shape.first + column, c_row,
-            p.bias ? p.bias + shape.first + column : nullptr, shape.columns - column, p.fours);
+    int64_t first = shape.first + column;
+    t.write(p.c + part * p.part + first, c_row, p.bias ? p.bias + first : nullptr,
+            shape.columns - column, p.fours);
 }
 
-/* c = bias + the sum of the parts, in their order. 4 bytes are read for each part, 4 written. */
+/* c = the sum of the parts in their order + bias. 4 bytes are read for each part, 4 written. */
 __global__ void sum_kernel(int64_t rows, int64_t columns, int64_t parts, const float *part,
                            const float *bias, float *c, int64_t ldc) {
     int64_t n = rows * columns;
     for (int64_t i = k_first(); i < n; i += k_stride()) {
         float sum = 0;
-        STEPS for (int64_t p = 0; p < parts; p++) sum += part[p * n + i];
+        STEPS for (int64_t p = 0; p < parts; p++) { sum += part[p * n + i]; }
         if (bias) sum += bias[i % columns];
         c[i / columns * ldc + i % columns] = sum;
     }
 }
 
-/* ------------------------------------------------------------------------------------- the launch */
+/* ----------------------------------------------------------------------------------- the launch */
 
-/* How a product is cut. rows, columns, depth: the most that one of its pieces has. */
-struct cut {
-    int rows, columns; /* of a tile */
-    int64_t row_tiles, column_tiles, pieces, parts, chunk;
-};
-
+/* rows, columns, depth: the most that a piece has. */
 inline cut cut_of(int64_t rows, int64_t columns, int64_t depth, int64_t pieces) {
     static const struct {
         int rows, columns;
@@ -319,7 +329,7 @@ inline cut cut_of(int64_t rows, int64_t columns, int64_t depth, int64_t pieces) 
         t = {k.rows, k.columns, down, across, pieces, 1, depth};
     }
     /* A part is at least 8 steps; with more than 128 of them adding them up takes longer. */
-    int64_t tiles = t.row_tiles * t.column_tiles * pieces;
+    int64_t tiles = max(t.row_tiles * t.column_tiles * pieces, (int64_t)1);
     int64_t parts = min(min(BLOCKS / tiles, depth / (8 * DEPTH)), (int64_t)128);
     if (parts > 1) {
         t.chunk = ceil_div(ceil_div(depth, parts), DEPTH) * DEPTH;
@@ -338,19 +348,18 @@ inline int by_fours(const float *p, int64_t ld, int64_t n) {
     return (uintptr_t)p % 16 == 0 && ld % 4 == 0 && n % 4 == 0;
 }
 
-/* C has `rows` rows of `columns` floats, of all pieces together; `own`: the columns of a piece. */
+/* C has `rows` rows of `columns` floats, all pieces together; a piece has `width` columns. */
 template <class S>
 void product_launch(const S &shape, const cut &t, operand a, operand b, const float *bias, float *c,
-                    int64_t rows, int64_t columns, int64_t ldc, int64_t own, void *scratch) {
-    product<S> p = {shape, a, b, bias, c, ldc, 0, t.row_tiles, t.column_tiles,
-                    t.pieces, t.parts, t.chunk, 0, k_precision_now() == K_MIXED_BF16};
+                    int64_t rows, int64_t columns, int64_t ldc, int64_t width, void *scratch) {
+    product<S> p = {shape, a, b, t, bias, c, ldc, 0, 0, k_precision_now() == K_MIXED_BF16};
     if (t.parts > 1) {
         p.bias = nullptr;
         p.c = (float *)scratch;
         p.ldc = columns;
         p.part = rows * columns;
     }
-    p.fours = by_fours(p.c, p.ldc, own) && p.part % 4 == 0;
+    p.fours = by_fours(p.c, p.ldc, width) && p.part % 4 == 0;
     int64_t blocks = t.row_tiles * t.column_tiles * t.pieces * t.parts, most = 1 << 30;
     dim3 grid((unsigned)min(blocks, most), (unsigned)ceil_div(blocks, most));
     if (t.columns == 64)
