@@ -176,15 +176,25 @@ cut forward_cut(const k_conv *s) {
     return cut_of(s->n * s->oh * s->ow, g.o, g.taps, s->groups);
 }
 
-void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
-                  void *scratch) {
+void convolve(const k_conv *s, const float *x, const float *w, ending last, float *y,
+              void *scratch) {
     group g = group_of(s);
     int64_t rows = s->n * s->oh * s->ow;
     if (!rows) return;
     forward f = {rows, g.o, g.taps, 0, picture_of_x(s), g.c, 0};
     operand a = {x, s->h, s->w, by_fours(x, s->ldx, g.c)};
     operand b = {w, 1, 1, by_fours(w, 4, g.taps)};
-    product_launch(f, forward_cut(s), a, b, bias, y, rows, s->o, s->ldy, g.o, scratch);
+    product_launch(f, forward_cut(s), a, b, last, y, rows, s->o, s->ldy, g.o, scratch);
+}
+
+void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
+                  void *scratch) {
+    convolve(s, x, w, ending{bias, 0}, y, scratch);
+}
+
+void conv_relu(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
+               void *scratch) {
+    convolve(s, x, w, ending{bias, 1}, y, scratch);
 }
 
 data_grad data_grad_of(const k_conv *s) {
@@ -211,7 +221,7 @@ void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
     if (!rows) return;
     operand a = {dy, s->oh, s->ow, by_fours(dy, s->ldy, g.o)};
     operand b = {w, 1, 1, by_fours(w, 4, g.c)};
-    product_launch(data_grad_of(s), data_grad_cut(s), a, b, (const float *)nullptr, dx, rows, s->c,
+    product_launch(data_grad_of(s), data_grad_cut(s), a, b, ending{nullptr, 0}, dx, rows, s->c,
                    s->ldx, g.c, scratch);
 }
 
@@ -225,7 +235,7 @@ void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *d
     weight_grad d = {g.o, g.taps, s->n * s->oh * s->ow, 0, picture_of_x(s), g.c, s->ldy, 0};
     operand a = {dy, 1, 1, by_fours(dy, s->ldy, g.o)};
     operand b = {x, s->h, s->w, by_fours(x, s->ldx, g.c)};
-    product_launch(d, weight_grad_cut(s), a, b, (const float *)nullptr, dw, s->o, g.taps, g.taps,
+    product_launch(d, weight_grad_cut(s), a, b, ending{nullptr, 0}, dw, s->o, g.taps, g.taps,
                    g.taps, scratch);
 }
 
@@ -240,10 +250,14 @@ int64_t conv_scratch(const k_conv *s, k_direction direction) {
     }
 }
 
+int64_t conv_relu_scratch(const k_conv *s) { return conv_scratch(s, K_FORWARD); }
+
 } // namespace
 
 extern "C" void k_conv_cuda(k_table *t) {
     t->conv_forward = conv_forward;
+    t->conv_relu = conv_relu;
+    t->conv_relu_scratch = conv_relu_scratch;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;

@@ -24,20 +24,29 @@ template <bool TA, bool TB> struct matrices {
 cut gemm_cut(const k_gemm *g) { return cut_of(g->m, g->n, g->k, 1); }
 
 template <bool TA, bool TB>
-void launch(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
-            void *scratch) {
+void launch(const k_gemm *g, const float *a, const float *b, ending last, float *c, void *scratch) {
     matrices<TA, TB> s = {g->m, g->n, g->k, 0, g->lda, g->ldb};
     operand oa = {a, 1, 1, by_fours(a, g->lda, TA ? g->m : g->k)};
     operand ob = {b, 1, 1, by_fours(b, g->ldb, TB ? g->k : g->n)};
-    product_launch(s, gemm_cut(g), oa, ob, bias, c, g->m, g->n, g->ldc, g->n, scratch);
+    product_launch(s, gemm_cut(g), oa, ob, last, c, g->m, g->n, g->ldc, g->n, scratch);
+}
+
+void multiply(const k_gemm *g, const float *a, const float *b, ending last, float *c,
+              void *scratch) {
+    if (!g->m || !g->n) return;
+    auto way = g->ta ? launch<true, false> : launch<false, false>;
+    if (g->tb) way = g->ta ? launch<true, true> : launch<false, true>;
+    way(g, a, b, last, c, scratch);
 }
 
 void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
           void *scratch) {
-    if (!g->m || !g->n) return;
-    auto way = g->ta ? launch<true, false> : launch<false, false>;
-    if (g->tb) way = g->ta ? launch<true, true> : launch<false, true>;
-    way(g, a, b, bias, c, scratch);
+    multiply(g, a, b, ending{bias, 0}, c, scratch);
+}
+
+void gemm_relu(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
+               void *scratch) {
+    multiply(g, a, b, ending{bias, 1}, c, scratch);
 }
 
 int64_t gemm_scratch(const k_gemm *g) { return cut_scratch(gemm_cut(g), g->m * g->n); }
@@ -46,5 +55,6 @@ int64_t gemm_scratch(const k_gemm *g) { return cut_scratch(gemm_cut(g), g->m * g
 
 extern "C" void k_gemm_cuda(k_table *t) {
     t->gemm = gemm;
+    t->gemm_relu = gemm_relu;
     t->gemm_scratch = gemm_scratch;
 }

@@ -152,6 +152,17 @@ struct cut {
     int64_t chunk; /* the depth of a part */
 };
 
+/* What is done to a sum at its end: bias is added, or NULL; ReLU, where NaN stays. */
+struct ending {
+    const float *bias;
+    int relu;
+
+    __device__ float operator()(float sum, int64_t column) const {
+        if (bias) sum += bias[column];
+        return relu && sum < 0 ? 0 : sum;
+    }
+};
+
 /* A product of a shape S, which has
  *   A_DEEP, B_DEEP          whether four neighbours of A (B) lie along the depth
  *   enter(piece)            makes it that piece, for which it then has
@@ -164,7 +175,7 @@ template <class S> struct product {
     S shape;
     operand a, b;
     cut cuts;
-    const float *bias; /* or NULL */
+    ending last;
     float *c;          /* the result, or parts of the sums in scratch memory, dense */
     int64_t ldc, part; /* floats from a row to the next, from a part to the next */
     int fours, rounds; /* whether c is written by fours; operands are rounded to bf16 */
@@ -205,9 +216,10 @@ template <int ROWS, int COLUMNS, int R, int C> struct tile {
         }
     }
 
-    /* c, bias: of the tile's first column, of which `columns` are there; c_row[i] < 0: no row. */
-    __device__ void write(float *c, const int64_t *c_row, const float *bias, int64_t columns,
-                          bool fours) {
+    /* c: of the tile's first column, number `begin` of the whole, of which `columns` are there;
+     * c_row[i] < 0: no row. */
+    __device__ void write(float *c, const int64_t *c_row, const ending &last, int64_t begin,
+                          int64_t columns, bool fours) {
         UNROLLED for (int j = 0; j < C; j += 4) {
             int64_t first = own<COLUMNS, C>(column(), j);
             UNROLLED for (int i = 0; i < R; i++) {
@@ -217,7 +229,7 @@ template <int ROWS, int COLUMNS, int R, int C> struct tile {
                 *(four *)v = sum[i][j / 4];
                 UNROLLED for (int n = 0; n < 4; n++) {
                     bool there = first + n < columns;
-                    if (there && bias) v[n] += bias[first + n];
+                    if (there) v[n] = last(v[n], begin + first + n);
                     if (there && !fours) c[at + first + n] = v[n];
                 }
                 if (fours && first < columns) *(four *)(c + at + first) = *(four *)v;
@@ -295,19 +307,17 @@ __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
         __syncthreads();
     }
     int64_t first = shape.first + column;
-    t.write(p.c + part * p.part + first, c_row, p.bias ? p.bias + first : nullptr,
-            shape.columns - column, p.fours);
+    t.write(p.c + part * p.part + first, c_row, p.last, first, shape.columns - column, p.fours);
 }
 
-/* c = the sum of the parts in their order + bias. 4 bytes are read for each part, 4 written. */
+/* c = the sum of the parts in their order, ended. 4 bytes are read for each part, 4 written. */
 __global__ void sum_kernel(int64_t rows, int64_t columns, int64_t parts, const float *part,
-                           const float *bias, float *c, int64_t ldc) {
+                           ending last, float *c, int64_t ldc) {
     int64_t n = rows * columns;
     for (int64_t i = k_first(); i < n; i += k_stride()) {
         float sum = 0;
         STEPS for (int64_t p = 0; p < parts; p++) { sum += part[p * n + i]; }
-        if (bias) sum += bias[i % columns];
-        c[i / columns * ldc + i % columns] = sum;
+        c[i / columns * ldc + i % columns] = last(sum, i % columns);
     }
 }
 
@@ -350,11 +360,11 @@ inline int by_fours(const float *p, int64_t ld, int64_t n) {
 
 /* C has `rows` rows of `columns` floats, all pieces together; a piece has `width` columns. */
 template <class S>
-void product_launch(const S &shape, const cut &t, operand a, operand b, const float *bias, float *c,
+void product_launch(const S &shape, const cut &t, operand a, operand b, ending last, float *c,
                     int64_t rows, int64_t columns, int64_t ldc, int64_t width, void *scratch) {
-    product<S> p = {shape, a, b, t, bias, c, ldc, 0, 0, k_precision_now() == K_MIXED_BF16};
+    product<S> p = {shape, a, b, t, last, c, ldc, 0, 0, k_precision_now() == K_MIXED_BF16};
     if (t.parts > 1) {
-        p.bias = nullptr;
+        p.last = ending{nullptr, 0};
         p.c = (float *)scratch;
         p.ldc = columns;
         p.part = rows * columns;
@@ -369,7 +379,7 @@ void product_launch(const S &shape, const cut &t, operand a, operand b, const fl
     else
         K_LAUNCH((product_kernel<S, 32, 32, 4, 4>), grid, THREADS, p);
     if (t.parts > 1)
-        K_LAUNCH(sum_kernel, k_blocks(rows * columns, 128), 128, rows, columns, t.parts, p.c, bias,
+        K_LAUNCH(sum_kernel, k_blocks(rows * columns, 128), 128, rows, columns, t.parts, p.c, last,
                  c, ldc);
 }
 

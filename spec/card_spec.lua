@@ -298,6 +298,36 @@ describe("what a recorded step joins on a card", function()
     return results
   end
 
+  -- A convolution and a linear layer, each with its ReLU; with a bias or without.
+  local function layers(recorded, bias)
+    cnn.manual_seed(6)
+    local net = nn.Sequential(nn.Conv2d(2, 5, 3, { bias = bias }), nn.ReLU(), nn.Flatten(),
+      nn.Linear(5 * 4 * 4, 7, { bias = bias }), nn.ReLU()):to "cuda"
+    local results = {}
+    for i = 1, 4 do
+      local x = cnn.randn({ 3, 2, 6, 6 }):to "cuda"
+      net:zero_grad()
+      local function forward()
+        local y = net(x)
+        y:sum():backward()
+        return y
+      end
+      results[i] = { recorded and cnn.step(forward) or forward() }
+      for _, p in ipairs(net:parameters()) do table.insert(results[i], p.grad) end
+    end
+    return results
+  end
+
+  for _, bias in ipairs { true, false } do
+    it("computes the same: layers with ReLU, bias " .. tostring(bias), function()
+      local expected, got = layers(false, bias), layers(true, bias)
+      for i = 1, 4 do
+        assert.equal(#expected[i], #got[i])
+        for k, e in ipairs(expected[i]) do same(got[i][k]:to "cpu", e:to "cpu", 2e-6) end
+      end
+    end)
+  end
+
   for _, order in ipairs { "none", "other first", "other last", "both" } do
     for _, training in ipairs { true, false } do
       it(("computes the same: %s, %s"):format(order, training and "training" or "eval"), function()
