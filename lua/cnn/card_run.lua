@@ -143,7 +143,7 @@ function Card:rescue()
 end
 
 function card_run.new(run, seed_step)
-  local sums = tally(run.device)
+  local sums = tally.new(run.device)
   local self = setmetatable({
     run = run, seed_step = seed_step, tally = sums, looked = C.cnn_seconds(),
     job = {

@@ -6,6 +6,7 @@
 -- is called once more, alone, on the input that it was just given: y = layer(input), in training
 -- also y:backward(seed). The times are medians. A layer that cannot be called with one tensor alone
 -- has none. bytes: what a forward reads and writes at least: its input, parameters and output.
+-- On a card a layer is called several times in one recorded step, whose graph is replayed.
 --
 -- Surprising: the layers are not the whole step. What blocks do between their layers (additions,
 -- concatenations), loss and optimizer are missing; on the other hand a step may write over what a
@@ -21,6 +22,8 @@ local text = require "cnn.text"
 local layer_times = {}
 
 local LEAST_ROUNDS = 3
+local AT_ONCE = 10 -- calls of a step on a card
+local CAPTURED = 3 -- from the third time on a step is a replayed graph
 
 -- -------------------------------------------------------------------------------- which there are
 
@@ -89,8 +92,42 @@ local function shaped(numbers, shape)
   return flat:view(n, h, w, c):permute { 1, 4, 2, 3 }
 end
 
+-- Seconds of one call on a card, the backward with it where there is a seed.
+local function on_card(row, x, seed, first)
+  local function many()
+    for _ = 1, AT_ONCE do
+      local y = row.node(x)
+      if seed then
+        y:backward(seed)
+        row.node:zero_grad()
+        x.grad = nil
+      end
+    end
+  end
+  local before
+  for _ = 1, first and CAPTURED or 1 do
+    if C.cnn_cuda_wait() ~= 0 then handle.fail() end
+    before = C.cnn_seconds()
+    cnn.step(many)
+  end
+  if C.cnn_cuda_wait() ~= 0 then handle.fail() end
+  return (C.cnn_seconds() - before) / AT_ONCE
+end
+
+local function measure_on_card(row, input, numbers, training, first)
+  local x, seed = input:detach(), shaped(numbers, row.output)
+  if training and row.needs_dx then x.requires_grad = true end
+  local forward = on_card(row, x, nil, first)
+  local both = training and row.needs_backward and on_card(row, x, seed, first) or forward
+  handle.give_back(x, seed)
+  return forward, math.max(0, both - forward)
+end
+
 -- Seconds forward and backward. As in a step, the net's own input needs no gradient.
-local function measure_once(row, input, numbers, training)
+local function measure_once(row, input, numbers, training, first)
+  if input.device ~= "cpu" then
+    return measure_on_card(row, input, numbers, training, first)
+  end
   local x, seed = input:detach(), shaped(numbers, row.output)
   if training and row.needs_dx then x.requires_grad = true end
   local before = C.cnn_seconds()
@@ -114,7 +151,7 @@ local function round(net, x, rows, numbers, training, first)
     if not row or row.node ~= node or not row.output or row.alone == false then return end
     local was = cnn.set_grad_enabled(training)
     local ok, forward, backward = pcall(calls.observe, nil, measure_once, row, input, numbers,
-      training)
+      training, first)
     cnn.set_grad_enabled(was)
     if not ok and (not first or C.cnn_interrupted() ~= 0) then error(forward, 0) end
     row.alone = ok

@@ -6,7 +6,6 @@
 -- run.
 
 local ffi = require "ffi"
-local C = require "cnn.ffi".C
 local argument = require "cnn.argument"
 local err = require "cnn.error"
 local fail = require "cnn.fail"
@@ -317,6 +316,7 @@ local of_card = {
 }
 
 local function card(options, index, precision)
+  local C = require "cnn.ffi".C
   if C.cnn_cuda_open(index) ~= 0 then
     fail.run("--device %s: %s; --device cpu works (see cnnlua doctor)", options.device or "auto",
       (ffi.string(C.cnn_error()):gsub("; use device cpu$", "")))
@@ -330,6 +330,7 @@ end
 
 -- The device and precision that the options ask for; nothing is fallen back from in silence.
 function recipe.device(options)
+  local C = require "cnn.ffi".C
   local wanted, precision = options.device or "auto", options.precision
   if wanted == "auto" then wanted = C.cnn_cuda_count() > 0 and "cuda:0" or "cpu" end
   if wanted ~= "cpu" then return card(options, tonumber(wanted:match ":(%d+)$" or 0), precision) end

@@ -1,8 +1,8 @@
 -- tally.lua - loss and right answers summed where the net lies, and read when somebody looks.
 --
---   local tally = require "cnn.tally"(device)
---   tally:add(loss, right, count)        -- inside a recorded step
---   local loss, acc, count = tally:read() -- the means since the last read; count 0: nothing new
+--   local sums = tally.new(device)
+--   sums:add(loss, right, count)        -- inside a recorded step
+--   local loss, acc, count = sums:read() -- the means since the last read; count 0: nothing new
 --
 -- Surprising: the sums are float32, so they are read and begun anew a few times a second; what is
 -- kept for longer is Lua's.
@@ -39,7 +39,11 @@ function Tally:clear()
   self.right:fill(0)
 end
 
-return function(device)
+local tally = {}
+
+function tally.new(device)
   local function zero() return handle.keep(cnn.zeros({}, { device = device })) end
   return setmetatable({ loss = zero(), right = zero(), count = 0 }, Tally)
 end
+
+return tally

@@ -78,7 +78,7 @@ end
 -- On a card: nothing is read before the end.
 local function measure_on_card(net, split, options)
   local device = members.device(net)
-  local sums, criterion = tally(device), cnn.nn.CrossEntropyLoss()
+  local sums, criterion = tally.new(device), cnn.nn.CrossEntropyLoss()
   local iterate, state = split:batches { batch = options and options.batch, device = device }
   local x, y = iterate(state)
   while x do

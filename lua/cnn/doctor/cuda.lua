@@ -1,4 +1,4 @@
--- cuda.lua - the doctor's lines about CUDA: library, driver, card, cuBLAS, cuDNN, what does not fit.
+-- cuda.lua - the doctor's lines about CUDA: driver, card, cuBLAS, cuDNN, what does not fit.
 --
 -- cuda(say, missing): how a line is said, and one with its fix. Nothing here is needed: without a
 -- card everything runs on the CPU. Surprising: whether a card is served is not looked up in a list
@@ -55,7 +55,7 @@ local function no_library(say, missing)
   missing("CUDA", reason, fix_of_library(reason))
 end
 
--- ------------------------------------------------------------------------------------- no card
+-- --------------------------------------------------------------------------------------- no card
 
 -- The oldest drivers that serve a CUDA of that major version.
 local oldest_driver = { ["12"] = "525.60", ["13"] = "580.65" }
@@ -90,7 +90,7 @@ local function no_card(missing, facts, reason)
   missing("CUDA", ("built with CUDA %s, but %s"):format(facts.toolkit, reason), fix(facts))
 end
 
--- -------------------------------------------------------------------------------- card and libraries
+-- ---------------------------------------------------------------------------- card and libraries
 
 -- An error line, or nil where the card computes.
 local function tried()
