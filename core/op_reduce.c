@@ -59,9 +59,13 @@ static int reduce_run(cnn_entry *e) {
     if (tensor_numel(y) == 0) return 0;
     k_reduce r;
     reduce_make(&r, x, y, attr);
+    const k_table *k = entry_kernels(e);
+    int64_t bytes = k->reduce_scratch(&r);
+    void *scratch = bytes ? entry_scratch(e, bytes) : 0;
+    if (bytes && !scratch) return -1;
     k_reduction *kernel;
-    memcpy(&kernel, (const char *)entry_kernels(e) + op->slot, sizeof kernel);
-    kernel(&r, tensor_f32(y), tensor_f32(x));
+    memcpy(&kernel, (const char *)k + op->slot, sizeof kernel);
+    kernel(&r, tensor_f32(y), tensor_f32(x), scratch);
     return 0;
 }
 

@@ -111,7 +111,7 @@ static void images(const k_images *s, const uint8_t *pixels, const uint8_t *labe
     auto kernel = floats < INT32_MAX - 4 && bytes < INT32_MAX ? images_kernel<int32_t>
                                                               : images_kernel<int64_t>;
     K_LAUNCH(kernel, k_blocks(threads, THREADS), THREADS, *s, (const k_images *)k_live(), pixels,
-             labels, order, x, y, k_four_aligned(x));
+             labels, order, x, y, k_aligned_to(16, x));
 }
 
 template <class I>
@@ -128,7 +128,8 @@ static void resize(const k_images *s, const int64_t stride[4], const float *x, f
     if (floats <= 0) return;
     auto kernel = floats < INT32_MAX - 4 && farthest < INT32_MAX ? resize_kernel<int32_t>
                                                                  : resize_kernel<int64_t>;
-    K_LAUNCH(kernel, k_blocks((floats + 3) / 4, THREADS), THREADS, *s, d, x, y, k_four_aligned(y));
+    K_LAUNCH(kernel, k_blocks((floats + 3) / 4, THREADS), THREADS, *s, d, x, y,
+             k_aligned_to(16, y));
 }
 
 extern "C" void k_images_cuda(k_table *t) {

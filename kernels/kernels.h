@@ -48,7 +48,7 @@ typedef struct {
     int64_t rsize[K_MAX_DIMS], rx[K_MAX_DIMS];
 } k_reduce;
 
-typedef void k_reduction(const k_reduce *r, float *y, const float *x);
+typedef void k_reduction(const k_reduce *r, float *y, const float *x, void *scratch);
 
 /* ---------------------------------------------------------------------------- shapes of layers */
 
@@ -179,6 +179,7 @@ typedef struct {
     X(var)    /* biased: mean of (x - mean)^2, in two passes */
 
 #define K_LAYERS(X)                                                                                \
+    X(reduce_scratch, int64_t, (const k_reduce *r)) /* bytes, for each of the reductions */        \
     /* products */                                                                                 \
     X(gemm, void, (const k_gemm *g, const float *a, const float *b, const float *bias, float *c,   \
                    void *scratch))                                                                 \

@@ -42,10 +42,4 @@ static inline unsigned k_blocks(int64_t n, int threads) {
 #define k_first()  ((int64_t)blockIdx.x * blockDim.x + threadIdx.x)
 #define k_stride() ((int64_t)gridDim.x * blockDim.x)
 
-/* The 32 lanes' sum or maximum, in every lane. All lanes of the warp call it. */
-static __device__ inline float k_warp_sum(float v) {
-    for (int step = 16; step; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
-    return v;
-}
-
 #endif

@@ -107,7 +107,7 @@ template <class R, class A> __global__ void step_kernel(batch b, R given, const 
     const R rule = live ? changed : given;
     const int at = part_of(b, blockIdx.x);
     const k_part q = b.part[at];
-    const int aligned = k_four_aligned(q.p, q.g, q.u, q.v);
+    const int aligned = k_aligned_to(16, q.p, q.g, q.u, q.v);
     const int64_t begin = (int64_t)(blockIdx.x - (at ? b.end[at - 1] : 0)) * CHUNK;
     const int64_t end = begin + CHUNK < q.n ? begin + CHUNK : q.n;
     for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * THREADS) step(rule, q, i, aligned);

@@ -131,7 +131,7 @@ template <int N> bool by_four(const rows_job<N> &j) {
     bool yes = j.n >= 4 && j.step[0] == 1;
     for (int m = 0; m < N; m++) {
         if (j.step[m] == 0 && m) continue;
-        yes = yes && j.step[m] == 1 && k_aligned_to(j.array[m], sizeof(k_pack<float, 4>));
+        yes = yes && j.step[m] == 1 && k_aligned_to(sizeof(k_four), j.array[m]);
         for (int d = 0; d < j.row.nd; d++) yes = yes && j.row.stride[m][d] % 4 == 0;
     }
     return yes;

@@ -92,7 +92,7 @@ __global__ void draw_kernel(int64_t n, k_draw given, const k_draw *live, V value
 template <class V> static void draw(int64_t n, const k_draw *d, V values, float *y) {
     if (n <= 0) return;
     K_LAUNCH((draw_kernel<V>), k_blocks((n + BLOCK - 1) / BLOCK, THREADS), THREADS, n, *d,
-             (const k_draw *)k_live(), values, y, k_four_aligned(values.x, y));
+             (const k_draw *)k_live(), values, y, k_aligned_to(16, values.x, y));
 }
 
 static void uniform(int64_t n, const k_draw *d, float lo, float hi, float *y) {

@@ -5,16 +5,20 @@
  * length. Which thread folds what depends on the shapes alone, and folds are merged in a fixed
  * tree: the same bits every time.
  *
- * Three ways, all limited by memory, 4 bytes an element (var reads twice):
+ * Three ways, all limited by memory:
  *     teams     1 to 32 lanes fold an output: short runs, or many outputs
  *     blocks    256 or 1024 threads fold an output: long runs, 16 bytes a load where aligned
  *     columns   a block folds 4 to 32 neighbouring outputs, its y threads walking the rows: sums
  *               over n, h, w of channels-last activations
+ * Where the blocks or columns of long runs are fewer than the multiprocessors, each run is cut into
+ * parts, a block each, and a second launch folds what they leave in scratch memory: 8 to 24 bytes
+ * for each part of 8192 elements or more.
  *
- * Surprising: without memory for partial sums no output can have more than one block, and one
- * multiprocessor draws a small part of what the card could. By estimate, not by measurement: 50 of
- * 3000 GB/s, so a sum to one number takes 1 ms for 50 MB, and one to 64 channels, which are 16
- * blocks of 4 columns, runs at a quarter of the card's speed. */
+ * Bytes an element: 4, and 8 for var, which reads twice; but the parts of var are so short that the
+ * second reading finds them in the cache.
+ *
+ * Surprising: a second launch costs what a block alone draws in the same time, some 100 kB, so runs
+ * shorter than LONG are left to one block however few they are. */
 #include "strided_cuda.h"
 
 namespace {
@@ -92,42 +96,74 @@ struct argmax_fold {
     }
 };
 
+/* Of a part's elements: how many, their mean, and the squares around it. Only merged. */
+struct moments {
+    double n, mean, squares;
+};
+
+struct moments_fold {
+    typedef moments state;
+    __device__ moments none() const { return {0, 0, 0}; }
+    __device__ moments merge(moments a, moments b) const {
+        double n = a.n + b.n, d = b.mean - a.mean;
+        if (a.n == 0 || b.n == 0) return b.n == 0 ? a : b;
+        return {n, a.mean + d * (b.n / n), a.squares + b.squares + d * d * (a.n * (b.n / n))};
+    }
+    __device__ moments across(moments s, int lanes) const {
+        return {__shfl_xor_sync(0xffffffffu, s.n, lanes),
+                __shfl_xor_sync(0xffffffffu, s.mean, lanes),
+                __shfl_xor_sync(0xffffffffu, s.squares, lanes)};
+    }
+};
+
 /* ----------------------------------------------------------------------------- what is computed */
 
-/* An operation asks a gang of threads to fold the reduced positions, once or twice; each of its
- * threads gets the answer. */
+/* An operation asks a gang of threads to fold a part of the reduced positions, once or `twice`;
+ * each of its threads gets the state. States of parts are merged by `merger`. */
 
 struct sum_op {
-    template <class G> static __device__ float of(const G &gang, double) {
-        return (float)gang.fold(sum_fold());
+    typedef sum_fold merger;
+    enum { twice = 0 };
+    template <class G> static __device__ double part(const G &gang) {
+        return gang.fold(sum_fold());
     }
+    static __device__ float answer(double s) { return (float)s; }
 };
-struct max_op {
-    template <class G> static __device__ float of(const G &gang, double) {
+
+template <int SIGN> struct extreme_op {
+    typedef extreme_fold merger;
+    enum { twice = 0 };
+    template <class G> static __device__ float part(const G &gang) {
         extreme_fold f;
-        f.sign = 1;
+        f.sign = SIGN;
         return gang.fold(f);
     }
+    static __device__ float answer(float s) { return SIGN * s; }
 };
-struct min_op {
-    template <class G> static __device__ float of(const G &gang, double) {
-        extreme_fold f;
-        f.sign = -1;
-        return -gang.fold(f);
-    }
-};
+typedef extreme_op<1> max_op;
+typedef extreme_op<-1> min_op;
+
 struct argmax_op {
-    template <class G> static __device__ float of(const G &gang, double) {
-        return (float)gang.fold(argmax_fold()).at;
+    typedef argmax_fold merger;
+    enum { twice = 0 };
+    template <class G> static __device__ place part(const G &gang) {
+        return gang.fold(argmax_fold());
     }
+    static __device__ float answer(place s) { return (float)s.at; }
 };
+
 struct var_op { /* around the mean as a float; the square of what it is off is taken away again */
-    template <class G> static __device__ float of(const G &gang, double n) {
-        double mean = gang.fold(sum_fold()) / n;
+    typedef moments_fold merger;
+    enum { twice = 1 };
+    template <class G> static __device__ moments part(const G &gang) {
+        double n = gang.count(), mean = gang.fold(sum_fold()) / n;
         squares_fold f;
         f.mean = (float)mean;
-        double off = mean - (double)f.mean, v = gang.fold(f) / n - off * off;
-        return v < 0 ? 0 : (float)v;
+        double off = mean - (double)f.mean;
+        return {n, mean, gang.fold(f) - n * (off * off)};
+    }
+    static __device__ float answer(moments m) {
+        return m.squares < 0 ? 0 : (float)(m.squares / m.n);
     }
 };
 
@@ -137,12 +173,33 @@ struct job {
     k_places<2> kept;             /* y, x */
     k_places<1> reduced;          /* x, in packs of V elements */
     int64_t outputs, packs, tail; /* tail: elements behind the last pack */
-    double n;                     /* elements folded into an output */
-    int64_t columns, panels;      /* of the innermost kept dimension, which is not in kept then */
-    int64_t y_step, x_step;       /* from a column to the next */
+    int64_t columns, panels; /* of the innermost kept dimension, which is not in kept then; 1 */
+    int64_t y_step, x_step;  /* from a column to the next */
+    int64_t parts, slice;    /* of an output, and the packs of each but the last; 1 */
     float *y;
     const float *x;
+    void *scratch; /* the states of each output's parts, side by side; unless parts is 1 */
 };
+
+/* A part of an output's elements: some packs, and the tail or none of it. */
+struct span {
+    int64_t begin, end, tail;
+};
+
+__device__ inline span span_of(const job &j, int64_t part) {
+    int64_t begin = part * j.slice, end = begin + j.slice;
+    if (part + 1 < j.parts) return {begin, end, 0};
+    return {begin, j.packs, j.tail};
+}
+
+/* The state of a part, by the thread that has it, on its way to y[at]. */
+template <class R, class S>
+__device__ inline void deliver(const job &j, int64_t output, int64_t part, int64_t at, S s) {
+    if (j.parts == 1)
+        j.y[at] = R::answer(s);
+    else
+        ((S *)j.scratch)[output * j.parts + part] = s;
+}
 
 /* Where the packs i, i + step, ... lie: without a division, with short and with long ones. */
 struct flat_places {
@@ -187,29 +244,31 @@ __device__ inline void take(const F &f, typename F::state &s, const job &j, cons
     }
 }
 
+/* The packs first, first + step, ... before end. */
 template <class P, int V, int U, class F>
 __device__ inline typename F::state take_all(const F &f, const job &j, const float *x,
-                                             int64_t first, int64_t step) {
+                                             int64_t first, int64_t end, int64_t step) {
     typename F::state s = f.none();
     int64_t i = first;
     K_ROLLED
-    for (; i + (U - 1) * step < j.packs; i += U * step) take<P, V, U>(f, s, j, x, i, step);
+    for (; i + (U - 1) * step < end; i += U * step) take<P, V, U>(f, s, j, x, i, step);
     K_ROLLED
-    for (; i < j.packs; i += step) take<P, V, 1>(f, s, j, x, i, step);
+    for (; i < end; i += step) take<P, V, 1>(f, s, j, x, i, step);
     return s;
 }
 
-/* The packs first, first + step, ... of the output whose elements lie at x. */
+/* What thread `me` of `step` takes of a part of the output whose elements lie at x. */
 template <int V, class F>
-__device__ inline typename F::state walk(const F &f, const job &j, const float *x, int64_t first,
-                                         int64_t step) {
+__device__ inline typename F::state walk(const F &f, const job &j, const float *x, span p,
+                                         int64_t me, int64_t step) {
     enum { U = V > 1 ? 4 : 8 }; /* loads under way at once */
+    int64_t first = p.begin + me;
     if (j.reduced.nd > 1 && j.reduced.narrow)
-        return take_all<deep_places<uint32_t>, V, U>(f, j, x, first, step);
-    if (j.reduced.nd > 1) return take_all<deep_places<uint64_t>, V, 1>(f, j, x, first, step);
-    typename F::state s = take_all<flat_places, V, U>(f, j, x, first, step);
+        return take_all<deep_places<uint32_t>, V, U>(f, j, x, first, p.end, step);
+    if (j.reduced.nd > 1) return take_all<deep_places<uint64_t>, V, 1>(f, j, x, first, p.end, step);
+    typename F::state s = take_all<flat_places, V, U>(f, j, x, first, p.end, step);
     K_ROLLED
-    for (int64_t k = j.packs * V + first; k < j.packs * V + j.tail; k += step) {
+    for (int64_t k = p.end * V + me; k < p.end * V + p.tail; k += step) {
         float v[1] = {x[k]};
         f.take(s, v, k, 1);
     }
@@ -230,9 +289,10 @@ template <int V> struct team_gang {
     const float *x;
     int team;
     bool idle; /* it only takes part in the shuffles */
+    __device__ double count() const { return (double)(j.packs * V + j.tail); }
     template <class F> __device__ typename F::state fold(const F &f) const {
         typename F::state s = f.none();
-        if (!idle) s = walk<V>(f, j, x, threadIdx.x % team, team);
+        if (!idle) s = walk<V>(f, j, x, {0, j.packs, j.tail}, threadIdx.x % team, team);
         return merge_lanes(f, s, team);
     }
 };
@@ -244,35 +304,42 @@ __global__ void __launch_bounds__(256) teams_kernel(const job j, int team) {
         int64_t i = first + threadIdx.x / team, at[2];
         bool idle = i >= j.outputs;
         k_place(j.kept, idle ? 0 : i, at);
-        float value = R::of(team_gang<V>{j, j.x + at[1], team, idle}, j.n);
-        if (!idle && threadIdx.x % team == 0) j.y[at[0]] = value;
+        auto state = R::part(team_gang<V>{j, j.x + at[1], team, idle});
+        if (!idle && threadIdx.x % team == 0) j.y[at[0]] = R::answer(state);
     }
 }
 
 /* --------------------------------------------------------------------------------- whole blocks */
 
+/* The block's state, in each of its threads. */
+template <class F>
+__device__ inline typename F::state merge_block(const F &f, typename F::state s) {
+    __shared__ typename F::state part[32];
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    s = merge_lanes(f, s, 32);
+    if (lane == 0) part[warp] = s;
+    __syncthreads();
+    s = lane < blockDim.x / 32 ? part[lane] : f.none();
+    __syncthreads(); /* the next fold may use the same memory */
+    return merge_lanes(f, s, 32);
+}
+
 template <int V> struct block_gang {
     const job &j;
     const float *x;
+    span p;
+    __device__ double count() const { return (double)((p.end - p.begin) * V + p.tail); }
     template <class F> __device__ typename F::state fold(const F &f) const {
-        __shared__ typename F::state part[32];
-        unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        typename F::state s = walk<V>(f, j, x, threadIdx.x, blockDim.x);
-        s = merge_lanes(f, s, 32);
-        if (lane == 0) part[warp] = s;
-        __syncthreads();
-        s = lane < blockDim.x / 32 ? part[lane] : f.none();
-        __syncthreads(); /* the next fold may use the same memory */
-        return merge_lanes(f, s, 32);
+        return merge_block(f, walk<V>(f, j, x, p, threadIdx.x, blockDim.x));
     }
 };
 
 template <class R, int V> __global__ void __launch_bounds__(1024) blocks_kernel(const job j) {
-    for (int64_t i = blockIdx.x; i < j.outputs; i += gridDim.x) {
-        int64_t at[2];
-        k_place(j.kept, i, at);
-        float value = R::of(block_gang<V>{j, j.x + at[1]}, j.n);
-        if (threadIdx.x == 0) j.y[at[0]] = value;
+    for (int64_t i = blockIdx.x; i < j.outputs * j.parts; i += gridDim.x) {
+        int64_t output = i / j.parts, part = i - output * j.parts, at[2];
+        k_place(j.kept, output, at);
+        auto state = R::part(block_gang<V>{j, j.x + at[1], span_of(j, part)});
+        if (threadIdx.x == 0) deliver<R>(j, output, part, at[0], state);
     }
 }
 
@@ -282,10 +349,12 @@ struct columns_gang {
     const job &j;
     const float *x;
     bool idle;
+    span p;
+    __device__ double count() const { return (double)(p.end - p.begin); }
     template <class F> __device__ typename F::state fold(const F &f) const {
         __shared__ typename F::state part[1024];
         unsigned x_size = blockDim.x, me = threadIdx.y * x_size + threadIdx.x;
-        part[me] = idle ? f.none() : walk<1>(f, j, x, threadIdx.y, blockDim.y);
+        part[me] = idle ? f.none() : walk<1>(f, j, x, p, threadIdx.y, blockDim.y);
         for (unsigned h = blockDim.y / 2; h; h /= 2) {
             __syncthreads();
             if (threadIdx.y < h) part[me] = f.merge(part[me], part[me + h * x_size]);
@@ -298,13 +367,34 @@ struct columns_gang {
 };
 
 template <class R> __global__ void __launch_bounds__(1024) columns_kernel(const job j) {
-    for (int64_t i = blockIdx.x; i < j.outputs * j.panels; i += gridDim.x) {
-        int64_t outer = i / j.panels, at[2];
-        int64_t column = (i - outer * j.panels) * blockDim.x + threadIdx.x;
+    for (int64_t i = blockIdx.x; i < j.outputs * j.parts * j.panels; i += gridDim.x) {
+        int64_t run = i / j.panels, outer = run / j.parts, part = run - outer * j.parts, at[2];
+        int64_t column = (i - run * j.panels) * blockDim.x + threadIdx.x;
         bool idle = column >= j.columns;
         k_place(j.kept, outer, at);
-        float value = R::of(columns_gang{j, j.x + at[1] + column * j.x_step, idle}, j.n);
-        if (!idle && threadIdx.y == 0) j.y[at[0] + column * j.y_step] = value;
+        const float *x = j.x + at[1] + column * j.x_step;
+        auto state = R::part(columns_gang{j, x, idle, span_of(j, part)});
+        if (!idle && threadIdx.y == 0)
+            deliver<R>(j, outer * j.columns + column, part, at[0] + column * j.y_step, state);
+    }
+}
+
+/* ------------------------------------------------------------------------------- parts to answers
+ */
+
+/* A block an output: thread t takes parts t, t + 256, ... */
+template <class R> __global__ void __launch_bounds__(256) merge_kernel(const job j) {
+    typedef typename R::merger merger;
+    typedef typename merger::state state;
+    const merger f = merger();
+    for (int64_t i = blockIdx.x; i < j.outputs * j.columns; i += gridDim.x) {
+        const state *part = (const state *)j.scratch + i * j.parts;
+        state s = f.none();
+        for (int64_t k = threadIdx.x; k < j.parts; k += blockDim.x) s = f.merge(s, part[k]);
+        s = merge_block(f, s);
+        int64_t outer = i / j.columns, at[2];
+        k_place(j.kept, outer, at);
+        if (threadIdx.x == 0) j.y[at[0] + (i - outer * j.columns) * j.y_step] = R::answer(s);
     }
 }
 
@@ -353,7 +443,7 @@ dims tidy(int nd, const int64_t *size, const int64_t *x, const int64_t *y, bool 
 bool by_four(const dims &kept, dims *reduced, const float *x, int64_t *tail) {
     int last = reduced->nd - 1;
     if (last < 0 || reduced->x[last] != 1 || reduced->size[last] < 4) return false;
-    bool yes = k_aligned_to(x, 16) && (reduced->nd == 1 || reduced->size[last] % 4 == 0);
+    bool yes = k_aligned_to(16, x) && (reduced->nd == 1 || reduced->size[last] % 4 == 0);
     for (int d = 0; d < kept.nd; d++) yes = yes && kept.x[d] % 4 == 0;
     for (int d = 0; d < last; d++) yes = yes && reduced->x[d] % 4 == 0;
     if (!yes) return false;
@@ -363,74 +453,142 @@ bool by_four(const dims &kept, dims *reduced, const float *x, int64_t *tail) {
     return true;
 }
 
-enum { FULL = 132 * 256 }; /* so many threads give every multiprocessor something to do */
+enum {
+    CARD = 132,        /* multiprocessors that want a block */
+    FULL = CARD * 256, /* so many threads give each of them something to do */
+    LONG = 1 << 15,    /* elements that are worth a second launch */
+    LEAST = 1 << 13,   /* elements of a part */
+    MOST = 1 << 15     /* elements of a part that is read twice: those under way fit in the cache */
+};
+
+int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+/* Into how many parts runs are cut, of which there are `runs` of `n` elements. */
+int64_t parts_of(int64_t runs, int64_t n, bool twice) {
+    if (runs >= CARD || n < LONG) return 1;
+    int64_t parts = min((int64_t)(2 * CARD) / runs, n / LEAST);
+    return twice ? max(parts, ceil_div(n, MOST)) : parts;
+}
+
+/* How a reduction is done; reduce_scratch asks, too. */
+struct plan {
+    enum { TEAMS, LANES, BLOCKS, COLUMNS } way; /* LANES: teams of one, side by side in x */
+    bool four;                                  /* packs of four */
+    int64_t width;                              /* of a panel of columns */
+    int64_t parts;                              /* of an output, at most: what needs scratch */
+    job j;
+};
 
 /* Columns: as many blocks as there are multiprocessors, if panels of 4 (16 of each 32 bytes that
- * the memory sends) make so many, since a block alone draws little. */
-template <class R> void run_columns(job *j, int64_t rows) {
-    int64_t width = 32, height = 1;
-    while (width > 4 &&
-           (j->columns <= width / 2 || j->outputs * ((j->columns + width - 1) / width) < 132))
-        width /= 2;
-    while (height * width < 1024 && height * 4 < rows) height *= 2;
-    j->panels = (j->columns + width - 1) / width;
-    K_LAUNCH(columns_kernel<R>, k_blocks(j->outputs * j->panels, 1),
-             dim3((unsigned)width, (unsigned)height), *j);
+ * the memory sends) make so many, since a block alone draws little; or wide panels in parts. */
+void plan_columns(plan *p, int64_t rows, bool twice) {
+    job *j = &p->j;
+    int64_t wide = 32;
+    while (wide > 4 && j->columns <= wide / 2) wide /= 2;
+    int64_t thin = wide;
+    while (thin > 4 && j->outputs * ceil_div(j->columns, thin) < CARD) thin /= 2;
+    if (rows * thin >= LONG)
+        p->parts = parts_of(j->outputs * ceil_div(j->columns, wide), rows * wide, twice);
+    p->width = p->parts > 1 ? wide : thin;
+    j->panels = ceil_div(j->columns, p->width);
 }
 
-/* One output at a time by a team of lanes, or by a block. */
-template <class R, int V> void run_outputs(const job *j) {
-    int64_t team = 1;
-    while (team < 32 && team * 2 <= j->packs) team *= 2;
-    if (j->packs <= 1024 && (j->packs < 256 || j->outputs * team >= FULL)) {
-        K_LAUNCH((teams_kernel<R, V>), k_blocks(j->outputs * team, 256), 256, *j, (int)team);
-        return;
-    }
-    K_LAUNCH((blocks_kernel<R, V>), k_blocks(j->outputs, 1), j->packs > 8192 ? 1024 : 256, *j);
-}
-
-template <class R> void run(const k_reduce *r, bool ordered, float *y, const float *x) {
+/* Takes x as aligned when it is NULL. Without outputs nothing but their number is filled in. */
+plan plan_of(const k_reduce *r, bool ordered, bool twice, const float *x) {
     dims kept = tidy(r->nk, r->ksize, r->kx, r->sy, true);
     dims reduced = tidy(r->nr, r->rsize, r->rx, r->rx, !ordered);
-    job j = job();
-    j.n = (double)count(reduced);
-    j.y = y;
-    j.x = x;
+    plan p = plan();
     int64_t outputs = count(kept), rows = count(reduced), apart = INT64_MAX;
-    if (outputs == 0) return;
+    if (outputs == 0) return p;
     for (int d = 0; d < reduced.nd; d++)
         if (llabs(reduced.x[d]) < apart) apart = llabs(reduced.x[d]);
     /* Neighbouring outputs lie closer than what is folded into one: lanes go along the outputs. */
     int last = kept.nd - 1;
     bool beside = last >= 0 && reduced.nd && llabs(kept.x[last]) < apart;
     bool few = rows <= 8 || (rows <= 64 && outputs >= FULL); /* a lane an output will do */
-    bool columns = beside && !few, four = !beside && by_four(kept, &reduced, x, &j.tail);
-    if (columns) {
+    job *j = &p.j;
+    j->columns = j->panels = p.parts = 1;
+    p.four = !beside && by_four(kept, &reduced, x, &j->tail);
+    if (beside && !few) {
         kept.nd--;
-        j.columns = kept.size[last];
-        j.y_step = kept.y[last];
-        j.x_step = kept.x[last];
+        j->columns = kept.size[last];
+        j->y_step = kept.y[last];
+        j->x_step = kept.x[last];
     }
     const int64_t *const kept_strides[2] = {kept.y, kept.x}, *const strides[1] = {reduced.x};
-    j.outputs = k_places_make(&j.kept, kept.nd, kept.size, kept_strides);
-    j.packs = k_places_make(&j.reduced, reduced.nd, reduced.size, strides);
-    if (columns)
-        run_columns<R>(&j, rows);
-    else if (beside)
-        K_LAUNCH((teams_kernel<R, 1>), k_blocks(outputs, 256), 256, j, 1);
-    else if (four)
-        run_outputs<R, 4>(&j);
-    else
-        run_outputs<R, 1>(&j);
+    j->outputs = k_places_make(&j->kept, kept.nd, kept.size, kept_strides);
+    j->packs = k_places_make(&j->reduced, reduced.nd, reduced.size, strides);
+    if (beside && !few) {
+        p.way = plan::COLUMNS;
+        plan_columns(&p, rows, twice);
+    } else if (beside) {
+        p.way = plan::LANES;
+    } else {
+        p.parts = parts_of(outputs, rows, twice);
+        bool short_runs = j->packs < 256 || (j->packs <= 1024 && outputs * 32 >= FULL);
+        p.way = short_runs ? plan::TEAMS : plan::BLOCKS;
+    }
+    j->slice = ceil_div(j->packs, p.parts);
+    j->parts = ceil_div(j->packs, j->slice);
+    return p;
 }
 
-/* argmax counts positions in the order of the dimensions that it was given. */
-void argmax_all(const k_reduce *r, float *y, const float *x) { run<argmax_op>(r, true, y, x); }
-void sum_all(const k_reduce *r, float *y, const float *x) { run<sum_op>(r, false, y, x); }
-void max_all(const k_reduce *r, float *y, const float *x) { run<max_op>(r, false, y, x); }
-void min_all(const k_reduce *r, float *y, const float *x) { run<min_op>(r, false, y, x); }
-void var_all(const k_reduce *r, float *y, const float *x) { run<var_op>(r, false, y, x); }
+/* One output at a time, or a part of it, by a team of lanes or by a block. */
+template <class R, int V> void run_outputs(const plan *p) {
+    const job *j = &p->j;
+    int64_t team = 1;
+    while (p->way == plan::TEAMS && team < 32 && team * 2 <= j->packs) team *= 2;
+    if (p->way == plan::BLOCKS)
+        K_LAUNCH((blocks_kernel<R, V>), k_blocks(j->outputs * j->parts, 1),
+                 j->slice > 8192 ? 1024 : 256, *j);
+    else
+        K_LAUNCH((teams_kernel<R, V>), k_blocks(j->outputs * team, 256), 256, *j, (int)team);
+}
+
+template <class R> void run_columns(const plan *p) {
+    const job *j = &p->j;
+    int64_t height = 1;
+    while (height * p->width < 1024 && height * 4 < j->slice) height *= 2;
+    K_LAUNCH(columns_kernel<R>, k_blocks(j->outputs * j->parts * j->panels, 1),
+             dim3((unsigned)p->width, (unsigned)height), *j);
+}
+
+template <class R>
+void run(const k_reduce *r, bool ordered, float *y, const float *x, void *scratch) {
+    plan p = plan_of(r, ordered, R::twice, x);
+    job *j = &p.j;
+    if (j->outputs == 0) return;
+    j->y = y;
+    j->x = x;
+    j->scratch = scratch;
+    if (p.way == plan::COLUMNS)
+        run_columns<R>(&p);
+    else if (p.four)
+        run_outputs<R, 4>(&p);
+    else
+        run_outputs<R, 1>(&p);
+    if (j->parts > 1) K_LAUNCH(merge_kernel<R>, k_blocks(j->outputs * j->columns, 1), 256, *j);
+}
+
+/* That of var, which has the most parts and the largest state. */
+int64_t reduce_scratch(const k_reduce *r) {
+    plan p = plan_of(r, false, true, 0);
+    return p.parts > 1 ? p.j.outputs * p.j.columns * p.parts * (int64_t)sizeof(moments) : 0;
+}
+
+#define SLOT(name, ordered)                                                                        \
+    void name##_all(const k_reduce *r, float *y, const float *x, void *scratch) {                  \
+        run<name##_op>(r, ordered, y, x, scratch);                                                 \
+    }
+SLOT(sum, false)
+SLOT(max, false)
+SLOT(min, false)
+SLOT(argmax, true) /* it counts positions in the order of the dimensions that it was given */
+SLOT(var, false)
 } // namespace
 
 #define SET(name) t->name = name##_all;
-extern "C" void k_reduce_cuda(k_table *t) { K_REDUCTIONS(SET) }
+extern "C" void k_reduce_cuda(k_table *t) {
+    K_REDUCTIONS(SET)
+    t->reduce_scratch = reduce_scratch;
+}

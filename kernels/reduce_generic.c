@@ -88,8 +88,19 @@ static float var(const k_reduce *r, const float *x) {
 }
 
 #define REDUCTION(name)                                                                            \
-    static void name##_all(const k_reduce *r, float *y, const float *x) { reduce(r, name, y, x); }
+    static void name##_all(const k_reduce *r, float *y, const float *x, void *scratch) {           \
+        (void)scratch;                                                                             \
+        reduce(r, name, y, x);                                                                     \
+    }
 K_REDUCTIONS(REDUCTION)
 
+static int64_t reduce_scratch(const k_reduce *r) {
+    (void)r;
+    return 0;
+}
+
 #define SET(name) t->name = name##_all;
-void k_reduce_generic(k_table *t) { K_REDUCTIONS(SET) }
+void k_reduce_generic(k_table *t) {
+    K_REDUCTIONS(SET)
+    t->reduce_scratch = reduce_scratch;
+}

@@ -268,16 +268,20 @@ static void reduce_any(const k_reduce *given, int kind, int var, float *y, const
     }
 }
 
-static void sum_all(const k_reduce *r, float *y, const float *x) {
+static void sum_all(const k_reduce *r, float *y, const float *x, void *scratch) {
+    (void)scratch;
     reduce_any(r, RUN_SUM, 0, y, x);
 }
-static void max_all(const k_reduce *r, float *y, const float *x) {
+static void max_all(const k_reduce *r, float *y, const float *x, void *scratch) {
+    (void)scratch;
     reduce_any(r, RUN_MAX, 0, y, x);
 }
-static void min_all(const k_reduce *r, float *y, const float *x) {
+static void min_all(const k_reduce *r, float *y, const float *x, void *scratch) {
+    (void)scratch;
     reduce_any(r, RUN_MIN, 0, y, x);
 }
-static void var_all(const k_reduce *r, float *y, const float *x) {
+static void var_all(const k_reduce *r, float *y, const float *x, void *scratch) {
+    (void)scratch;
     reduce_any(r, RUN_SUM, 1, y, x);
 }
 

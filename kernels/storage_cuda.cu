@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(256)
 void index_select(int64_t outer, int64_t rows, int64_t picks, int64_t inner, const float *x,
                   const int32_t *index, float *y) {
     if (outer * picks * inner == 0) return;
-    bool four = inner % 4 == 0 && k_aligned_to(x, 16) && k_aligned_to(y, 16);
+    bool four = inner % 4 == 0 && k_aligned_to(16, x, y);
     int64_t packs = four ? inner / 4 : inner;
     dim3 grid, block;
     k_rows_shape(outer * picks, packs, &grid, &block);
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(256) convert_kernel(int64_t n, const From *x, 
 
 template <class From, class To> void convert_all(int64_t n, const void *x, void *y) {
     if (n == 0) return;
-    if (k_aligned_to(x, 4 * sizeof(From)) && k_aligned_to(y, 4 * sizeof(To)))
+    if (k_aligned_to(4 * sizeof(From), x) && k_aligned_to(4 * sizeof(To), y))
         K_LAUNCH((convert_kernel<From, To, 4>), k_blocks(n / 4, 256), 256, n, (const From *)x,
                  (To *)y);
     else
@@ -150,7 +150,7 @@ template <class T> void fill_all(int64_t n, const void *one, void *y) {
     T value;
     memcpy(&value, one, sizeof value);
     if (n == 0) return;
-    if (k_aligned_to(y, 16))
+    if (k_aligned_to(16, y))
         K_LAUNCH((fill_kernel<T, V>), k_blocks(n / V, 256), 256, n, value, (T *)y);
     else
         K_LAUNCH((fill_kernel<T, 1>), k_blocks(n, 256), 256, n, value, (T *)y);

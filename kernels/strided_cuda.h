@@ -1,5 +1,5 @@
-/* strided_cuda.h - positions of strided arrays, and several elements at once, for kernels of a
- * card: what strided.h is for the CPU's.
+/* strided_cuda.h - positions of strided arrays, for kernels of a card: what strided.h is for the
+ * CPU's.
  *
  * Contract: a k_places<N> holds dimensions in row-major order and the strides of N arrays over
  * them; it goes to a kernel by value. 1 <= nd.
@@ -10,7 +10,7 @@
 #ifndef CNN_STRIDED_CUDA_H
 #define CNN_STRIDED_CUDA_H
 
-#include "launch.h"
+#include "four_cuda.h"
 
 /* ----------------------------------------------------------------------------------- positions */
 
@@ -62,13 +62,6 @@ static inline int64_t k_places_make(k_places<N> *p, int nd, const int64_t *size,
     p->narrow = count <= INT32_MAX;
     return count;
 }
-
-/* --------------------------------------------------------------------- several elements at once */
-
-/* V elements that lie side by side: read and written by one instruction of V * sizeof(T) bytes. */
-template <class T, int V> struct alignas(V * sizeof(T)) k_pack { T v[V]; };
-
-static inline bool k_aligned_to(const void *p, int64_t bytes) { return (uintptr_t)p % bytes == 0; }
 
 /* ------------------------------------------------------------------------------- rows by columns
  * A block of at most 256 threads over rows of `n` items: x runs along a row, y from row to row, and

@@ -1,41 +1,18 @@
 /* team_cuda.h - two ways to stand threads over a matrix: as teams, one a row, or in columns.
  *
  * A thread owns four neighbouring channels. With ALIGNED it moves them as 16 bytes, otherwise one
- * by one, of which the first n are there; what it computes is the same, so a channel slice that
- * begins anywhere gives the same bits as a whole matrix.
+ * by one, of which the first n are there.
  *
- * Surprising: one by one costs hardly more. The four loads of a warp touch the same lines, and the
- * cache in front of them has the room that memory has not. */
+ * Surprising: what it computes is the same, so a channel slice that begins anywhere gives the same
+ * bits as a whole matrix. */
 #ifndef CNN_TEAM_CUDA_H
 #define CNN_TEAM_CUDA_H
 
-#include "launch.h"
-
-/* ------------------------------------------------------------------------- four floats of a row */
-
-template <bool ALIGNED>
-static __device__ inline void k_load4(const float *p, int64_t n, float v[4], float otherwise = 0) {
-    if (ALIGNED) {
-        float4 f = *(const float4 *)p;
-        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
-    } else {
-        for (int k = 0; k < 4; k++) v[k] = k < n ? p[k] : otherwise;
-    }
-}
-
-template <bool ALIGNED>
-static __device__ inline void k_store4(float *p, int64_t n, const float v[4]) {
-    if (ALIGNED) {
-        *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
-    } else {
-        for (int k = 0; k < 4; k++)
-            if (k < n) p[k] = v[k];
-    }
-}
+#include "four_cuda.h"
 
 /* Can all rows of p, `ld` floats apart, be moved so? c: the channels of what a thread walks. */
 static inline bool k_aligned(const void *p, int64_t ld, int64_t c) {
-    return (uintptr_t)p % 16 == 0 && ld % 4 == 0 && c % 4 == 0;
+    return k_aligned_to(16, p) && ld % 4 == 0 && c % 4 == 0;
 }
 
 /* K_LAUNCH_ALIGNED(is, name, args): K_LAUNCH of name<true> or name<false>. */
@@ -100,29 +77,27 @@ static inline unsigned k_team_blocks(int64_t rows, int width) {
 #define k_team_first(width)  ((int64_t)blockIdx.x * (blockDim.x / (width)))
 #define k_team_stride(width) ((int64_t)gridDim.x * (blockDim.x / (width)))
 
-/* The team's sum, in a fixed order, or its maximum (a NaN may get lost), in each of its threads. */
-template <class T> static __device__ inline T k_team_sum(T v, int width) {
-    for (int step = min(width, 32) / 2; step; step /= 2) v += __shfl_xor_sync(0xffffffffu, v, step);
+/* What `join` makes of the team's values, in a fixed order, in each of its threads. */
+template <class T, class J> static __device__ inline T k_team_joined(T v, int width, J join) {
+    for (int step = min(width, 32) / 2; step; step /= 2)
+        v = join(v, __shfl_xor_sync(0xffffffffu, v, step));
     if (width <= 32) return v;
     __shared__ T part[32];
-    __syncthreads(); /* those of the last sum have been read */
+    __syncthreads(); /* those of the last one have been read */
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
     __syncthreads();
-    v = 0;
-    for (int i = 0; i < width / 32; i++) v += part[i];
+    v = part[0];
+    for (int i = 1; i < width / 32; i++) v = join(v, part[i]);
     return v;
 }
 
+template <class T> static __device__ inline T k_team_sum(T v, int width) {
+    return k_team_joined(v, width, [](T a, T b) { return a + b; });
+}
+
+/* A NaN may get lost. */
 static __device__ inline float k_team_max(float v, int width) {
-    for (int step = min(width, 32) / 2; step; step /= 2)
-        v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, step));
-    if (width <= 32) return v;
-    __shared__ float part[32];
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
-    __syncthreads();
-    for (int i = 0; i < width / 32; i++) v = fmaxf(v, part[i]);
-    return v;
+    return k_team_joined(v, width, [](float a, float b) { return fmaxf(a, b); });
 }
 
 #endif
