@@ -272,6 +272,54 @@ describe("a recorded step on a card", function()
   end)
 end)
 
+describe("a recorded step on a card also", function()
+  it("steps a parameter twice where its optimizer was asked twice", function()
+    local function weights(device)
+      local w, v = cnn.ones(4):to(device), cnn.full({ 4 }, 2):to(device)
+      w.requires_grad, v.requires_grad = true, true
+      local opt = cnn.optim.SGD({ w, v }, { lr = 0.1 })
+      for _ = 1, 4 do
+        cnn.step(function()
+          opt:zero_grad()
+          local loss = (w * w):sum() + (v * v):sum()
+          loss:backward()
+          opt:step()
+          opt:step()
+        end)
+      end
+      return cnn.cat({ w:detach(), v:detach() }, 1):to "cpu"
+    end
+    same(weights "cuda", weights "cpu", 1e-6)
+  end)
+
+  it("is replayed where an op written in Lua or a view takes part", function()
+    local double = nn.op {
+      forward = function(_, a) return a * 2 end, backward = function(_, dy) return dy * 2 end,
+    }
+    local w = cnn.rand({ 4, 6 }, { device = "cuda" })
+    w.requires_grad = true
+    local before = graphs()
+    for _ = 1, 6 do
+      local grad = cnn.step(function()
+        w.grad = nil
+        double(w:narrow(2, 2, 3)):sum():backward()
+        return w.grad
+      end)
+      assert.equal(24, grad:sum():item())
+    end
+    assert.equal(5, graphs() - before)
+  end)
+
+  it("goes on being replayed when one net after the other takes it", function()
+    for net = 1, 12 do
+      local w = cnn.full({ 7 }, net, { device = "cuda" })
+      local before = graphs()
+      for _ = 1, 20 do cnn.step(function() w:copy(w * 0.5) end) end
+      assert.is_true(graphs() - before >= 19, ("net %d: %d"):format(net, graphs() - before))
+    end
+  end)
+end)
+
 describe("what a recorded step joins on a card", function()
   -- Norm and ReLU, with another's sum between them or not, in both modes; the gradients too.
   local function values(recorded, training, order)
@@ -391,6 +439,32 @@ describe("a card's memory", function()
       ("%d bytes, %d op by op"):format(cnn.cuda.memory().peak - before, plain))
   end)
 
+  it("is the graphs' no longer when a step that runs op by op needs it", function()
+    ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
+    local function sum(rows)
+      local x = cnn.ones({ rows, 1000 }, { device = "cuda" })
+      return cnn.step(function()
+        local y = x
+        for i = 1, 6 do y = cnn.cat({ y:narrow(1, 1, rows - 1) * i, y:narrow(1, 1, 1) }, 1) end
+        return y:sum()
+      end):item()
+    end
+    local function collect()
+      collectgarbage()
+      collectgarbage()
+      cnn.cuda.empty_cache()
+      return cnn.cuda.memory()
+    end
+    local before = collect()
+    for _ = 1, 3 do sum(1000) end
+    local m = collect()
+    local room = math.ceil((m.held + (m.held - before.held) * 0.7) / 2 ^ 20)
+    ffi.C.setenv("CNN_HOST_CARD_MB", tostring(room), 1) -- a real card has what it has
+    local ok, why = pcall(sum, 990)
+    ffi.C.unsetenv "CNN_HOST_CARD_MB"
+    assert.is_true(ok, tostring(why))
+  end)
+
   it("is counted, and given back", function()
     collectgarbage()
     collectgarbage()
@@ -461,6 +535,27 @@ describe("batches that the card makes", function()
       same(x:to "cpu", expected[i][1], 1e-6)
     end
     assert.equal(4, i)
+  end)
+
+  it("follow the order in force, wherever it lies", function()
+    local px, py = ffi.new "cnn_tensor *[1]", ffi.new "cnn_tensor *[1]"
+    local w = cnn.rand({ 1, 1, 20, 13 }, { device = "cuda" })
+    local function batch(p)
+      assert.equal(0, C.cnn_pictures_batch(p, 4, 5, px, py))
+      C.cnn_release(py[0])
+      return handle.wrap(px[0])
+    end
+    for round = 1, 4 do -- stored, shuffled, ...: the next one has the host memory of the last
+      local p = C.cnn_pictures_new(data.train.dataset, 50, 20, 13)
+      for epoch = 1, 4 do
+        if round % 2 == 0 then assert.equal(0, C.cnn_pictures_shuffle(p, 3, epoch)) end
+        local x, again = batch(p), batch(p)
+        local recorded = cnn.step(function() return (x * w):sum() end)
+        same(recorded:to "cpu", (again * w):sum():to "cpu", 1e-5)
+        handle.give_back(x, again, recorded)
+      end
+      C.cnn_pictures_release(p)
+    end
   end)
 
   it("are made within a captured step", function()

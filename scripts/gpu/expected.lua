@@ -4,7 +4,7 @@
 -- Operations: two for each multiply-add, forward and both gradients, but for the first layer's data
 -- gradient. Bytes, fp32, each tensor read or written once by each kernel that has to:
 --   convolution, linear   x, y forward; dy, dx; x, dy, and the weights three times
---   norm (ReLU behind it is free forward)   x twice and y; x, dy twice and dx
+--   norm                  x twice and y (ReLU behind it is free); x, dy twice and dx
 --   ReLU, sigmoid         y (its gradient reads dy and y and writes dx); forward joined: nothing more
 --   pooling, others       x and y each way
 --   the optimizer         parameter, gradient, parameter
@@ -35,7 +35,7 @@ end
 -- Seconds of operations and of bytes for one layer, forward and backward.
 local function layer_cost(layer, x, y, macs, first)
   local nx, ny = x:numel(), y:numel()
-  local kind, values, operations = layer.kind, 0, 0
+  local kind, values, operations = layer.kind, nil, 0
   if kind == "Conv2d" or kind == "Linear" then
     operations = 2 * macs * (first and 2 or 3)
     local weights = members.count(layer)
