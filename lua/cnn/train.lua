@@ -9,7 +9,6 @@
 -- math.random included, epoch e the order of epoch e; that is why a resumed run ends with the same
 -- bits.
 
-local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local cnn = require "cnn"
 local err = require "cnn.error"

@@ -5,7 +5,7 @@
 -- gradient. Bytes, fp32, each tensor read or written once by each kernel that has to:
 --   convolution, linear   x, y forward; dy, dx; x, dy, and the weights three times
 --   norm                  x twice and y (ReLU behind it is free); x, dy twice and dx
---   ReLU, sigmoid         y (its gradient reads dy and y and writes dx); forward joined: nothing more
+--   ReLU, sigmoid         dy, y and dx; forward, joined, nothing more
 --   pooling, others       x and y each way
 --   the optimizer         parameter, gradient, parameter
 -- The expected time of a layer is the larger of the two; a step is their sum. Surprising: this is a
@@ -35,7 +35,7 @@ end
 -- Seconds of operations and of bytes for one layer, forward and backward.
 local function layer_cost(layer, x, y, macs, first)
   local nx, ny = x:numel(), y:numel()
-  local kind, values, operations = layer.kind, nil, 0
+  local kind, operations, values = layer.kind, 0
   if kind == "Conv2d" or kind == "Linear" then
     operations = 2 * macs * (first and 2 or 3)
     local weights = members.count(layer)
