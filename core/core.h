@@ -48,6 +48,7 @@ typedef struct cnn_storage {
     int64_t first;      /* the position of theirs in it */
     uint64_t seen;      /* by which reading of a recorded step (plan.c), */
     int number;         /* and its number there */
+    uint64_t touched;   /* by entries that are to join (tape.c) */
 } cnn_storage;
 
 typedef struct cnn_entry cnn_entry;
@@ -144,11 +145,14 @@ void device_give(cnn_dev device, void *p, int64_t bytes);
 /* A recorded step on the card as a captured graph. 1: it ran so; 0: run the list plainly; -1. */
 int plan_run(cnn_entry *first);
 int plan_capturing(void);
-void plan_forget(void); /* all of them: something changed that they rest on */
+void plan_forget(void);   /* all of them: something changed that they rest on */
+int plan_make_room(void); /* gives back the memory of all graphs; 0 when there is none to give */
 
 /* ---------------------------------------------------------------------------- pictures.c */
 void pictures_fill(cnn_storage *s); /* FILL_IMAGES, FILL_LABELS */
 k_images pictures_shape(const cnn_storage *s);
+/* Where on the card the bytes of the data set and their order lie. */
+void pictures_at(const cnn_storage *s, const void *at[2]);
 void pictures_release(cnn_pictures *p);
 
 /* ------------------------------------------------------------------------------ tensor.c */
@@ -234,8 +238,8 @@ int tape_flush(void); /* runs what is pending */
 int tape_run_next(void);
 void tape_tidy(void);
 int entry_joins(const cnn_entry *e);
-/* For joins: the neighbours with e's op and attr; the next entry, if it is of that op and the only
- * one that needs e's first output, as its input `at`. */
+/* For joins: the neighbours with e's op and attr that may run at once; the next entry, if it is of
+ * that op and the only one that needs e's first output, as its input `at`. */
 int joins_equals(const cnn_entry *e);
 const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
 extern const cnn_op *const relu_op, *const add_op;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const k_device *library; /* NULL: not opened */
 static k_table table;
@@ -48,6 +49,10 @@ static int library_find(void) {
     Dl_info here;
     if (given && *given) return snprintf(library_path, sizeof library_path, "%s", given), 0;
     if (!dladdr((const void *)&library, &here) || !here.dli_fname) return -1;
+    /* Of a program found in PATH the name has no directory; the system knows it. */
+    static char program[400];
+    ssize_t length = strchr(here.dli_fname, '/') ? 0 : readlink("/proc/self/exe", program, 399);
+    if (length > 0) here.dli_fname = program;
     const char *slash = strrchr(here.dli_fname, '/');
     int dir = slash ? (int)(slash - here.dli_fname) + 1 : 0;
     for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
@@ -110,6 +115,7 @@ int card_asked(const char *op, int rc) { return rc < 0 ? refused(op) : 0; }
 void *card_take(int64_t bytes) {
     void *p = library->take(bytes);
     k_memory m;
+    if (!p && plan_make_room()) p = library->take(bytes);
     if (p) return p;
     if (library->check(0) < 0) return refused(0), NULL;
     library->memory(&m);

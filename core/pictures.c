@@ -116,6 +116,11 @@ k_images pictures_shape(const cnn_storage *s) {
                       .ow = p->w};
 }
 
+void pictures_at(const cnn_storage *s, const void *at[2]) {
+    at[0] = s->from->data->on_card;
+    at[1] = s->from->order;
+}
+
 void pictures_fill(cnn_storage *s) {
     const cnn_pictures *p = s->from;
     const cnn_dataset *d = p->data;

@@ -21,6 +21,7 @@
 enum {
     MOST_PLANS = 24,   /* the one used longest ago gives way */
     MOST_CAPTURES = 8, /* of one plan; a step that moves about so much runs plainly */
+    WORTH = 16,        /* replays after which a capture has paid for itself */
     MOST_STORAGES = 1 << 16
 };
 
@@ -35,7 +36,7 @@ typedef struct {
     uint64_t hash, used;
     int64_t key_bytes;
     unsigned char *key;
-    int slots, captures;
+    int slots, captures, replays;
     slot *slot;
     int64_t live_bytes;
     void *live;     /* on the card */
@@ -46,7 +47,7 @@ typedef struct {
 static plan *plans[MOST_PLANS];
 static uint64_t clock_now, settings;
 static int64_t ran;
-static int capturing;
+static int capturing, running;
 
 int plan_capturing(void) { return capturing; }
 int64_t cnn_cuda_graphs(void) { return ran; }
@@ -135,11 +136,11 @@ static void read_tensor(const cnn_tensor *x, int how, int saved) {
 
 static void read_entry(const cnn_entry *e) {
     const cnn_op *op = e->op;
-    unsigned char attr[ENTRY_ATTR];
+    unsigned char attr[ENTRY_ATTR] = {0}; /* of a view nothing: its tensors say it all */
     int later = e->differentiable && !e->consumed;
     int how = !op_runs(op) ? INPUT : e->writes_in_place ? IN_PLACE : RESULT;
     if (op->moves) reading.failed = 1;
-    memcpy(attr, e->attr, sizeof attr);
+    if (op_runs(op)) memcpy(attr, e->attr, sizeof attr);
     memset(attr + op->varying_at, 0, op->varying_bytes);
     write_number((int64_t)(intptr_t)op);
     write_number((int64_t)e->n_in << 32 | e->n_out);
@@ -160,8 +161,10 @@ static void read_storage(int number) {
     write_bytes(head, sizeof head);
     if (filled == FILL_IMAGES || filled == FILL_LABELS) {
         k_images shape = pictures_shape(s);
+        const void *at[2];
+        pictures_at(s, at);
         shape.first = 0;
-        write_number((int64_t)(intptr_t)s->from);
+        write_bytes(at, sizeof at);
         write_bytes(&shape, sizeof shape);
     } else if (filled == FILL_CONST || filled == FILL_RANGE) {
         write_bytes(&s->fill_a, sizeof s->fill_a);
@@ -235,6 +238,16 @@ void plan_forget(void) {
         plan_free(plans[i]);
         plans[i] = 0;
     }
+}
+
+int plan_make_room(void) {
+    int any = 0;
+    for (int i = 0; i < MOST_PLANS && !running; i++) {
+        if (!plans[i] || !plans[i]->graph) continue;
+        graph_drop(plans[i]);
+        any = 1;
+    }
+    return any;
 }
 
 static plan *plan_find(uint64_t hash) {
@@ -446,6 +459,7 @@ static int capture(plan *p, cnn_entry *first, int again) {
         if (!rc && !p->graph) rc = card_asked("step", -1);
     }
     p->captures++;
+    p->replays = 0;
     if (rc) p->plain = 1;
     free(there);
     return rc;
@@ -453,16 +467,20 @@ static int capture(plan *p, cnn_entry *first, int again) {
 
 /* -------------------------------------------------------------------------------------- running */
 
-/* What survives the step gets memory of its own, with what the graph computed. */
+/* What survives the step gets memory of its own: before the graph changes anything. */
+static int survivors_ready(const plan *p) {
+    for (int i = 0; i < p->slots; i++)
+        if (p->slot[i].survives && !(reading.storage[i]->data = card_take(p->slot[i].bytes)))
+            return -1;
+    return 0;
+}
+
 static int copy_out(const plan *p) {
     int rc = 0;
-    for (int i = 0; i < p->slots; i++) {
-        cnn_storage *s = reading.storage[i];
-        if (!p->slot[i].survives || s->data || rc) continue;
-        if (!(s->data = card_take(p->slot[i].bytes))) return -1;
-        s->fill = FILL_NONE;
-        rc = card_asked("step", card()->copy(s->data, p->slot[i].at, p->slot[i].bytes));
-    }
+    for (int i = 0; i < p->slots && !rc; i++)
+        if (p->slot[i].survives)
+            rc = card_asked(
+                "step", card()->copy(reading.storage[i]->data, p->slot[i].at, p->slot[i].bytes));
     return rc;
 }
 
@@ -485,7 +503,8 @@ static int still_there(const plan *p) {
 
 /* Asks for the graph; the list's entries are gone or still pending. */
 static int graph_ask(plan *p) {
-    int rc = copy_in(p);
+    int rc = survivors_ready(p);
+    if (!rc) rc = copy_in(p);
     if (!rc) rc = card_asked("step", card()->graph_run(p->graph));
     if (!rc) rc = copy_out(p);
     if (!rc) rc = card_check("step");
@@ -495,7 +514,7 @@ static int graph_ask(plan *p) {
 
 static void lose_survivors(const plan *p) {
     for (int i = 0; i < p->slots; i++)
-        if (p->slot[i].survives && !reading.storage[i]->data) reading.storage[i]->lost = 1;
+        if (p->slot[i].survives) reading.storage[i]->lost = 1;
 }
 
 static int replay(plan *p, cnn_entry *first) {
@@ -505,6 +524,7 @@ static int replay(plan *p, cnn_entry *first) {
     if (!rc) rc = graph_ask(p);
     if (rc) lose_survivors(p);
     drop_storages(p);
+    if (!rc && ++p->replays == WORTH) p->captures = 0;
     return rc;
 }
 
@@ -543,6 +563,9 @@ int plan_run(cnn_entry *first) {
         graph_drop(p);
         return 0;
     }
+    running = 1;
     int rc = there ? replay(p, first) : capture_and_run(p, first, p->graph != 0);
+    running = 0;
+    if (rc < 0) plan_make_room(); /* it may have been memory that was missing */
     return rc < 0 ? -1 : 1;
 }

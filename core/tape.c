@@ -259,11 +259,26 @@ const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at) {
     return tensor_same_dense_layout(f->in[at], f->out[0]) ? f : 0;
 }
 
+/* Whether f may run at once with those before it: none of them writes what it touches, and it
+ * writes nothing that they touch. Marks: 2 * round what is read, 2 * round + 1 what is written. */
+static int out_of_the_way(const cnn_entry *f, uint64_t round) {
+    int clear = 1;
+    for (int i = 0; i < f->n_in; i++)
+        clear &= !f->in[i] || f->in[i]->storage->touched != 2 * round + 1;
+    for (int i = 0; i < f->n_out; i++) clear &= f->out[i]->storage->touched < 2 * round;
+    for (int i = 0; i < f->n_in; i++)
+        if (f->in[i]) f->in[i]->storage->touched = 2 * round;
+    for (int i = 0; i < f->n_out; i++) f->out[i]->storage->touched = 2 * round + 1;
+    return clear;
+}
+
 int joins_equals(const cnn_entry *e) {
+    static uint64_t round;
     int n = 1;
+    out_of_the_way(e, ++round);
     for (const cnn_entry *f = e->next; f && f->op == e->op && n < MOST_JOINED; f = f->next, n++)
         if (memcmp(f->attr, e->attr, sizeof e->attr) || f->n_out != e->n_out ||
-            tensor_device(f->out[0]) != tensor_device(e->out[0]))
+            tensor_device(f->out[0]) != tensor_device(e->out[0]) || !out_of_the_way(f, round))
             break;
     return n;
 }

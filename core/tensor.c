@@ -82,10 +82,15 @@ int storage_ready(cnn_storage *s) {
     s->data = device_take(s->device, s->count * dtype_bytes[s->dtype]);
     if (!s->data) return -1;
     storage_fill(s);
+    if (s->device == DEV_CUDA && s->fill != FILL_NONE && card_check("fill") < 0) {
+        device_give(s->device, s->data, 0); /* as if it had not been asked for */
+        s->data = 0;
+        return -1;
+    }
     s->fill = FILL_NONE;
     pictures_release(s->from);
     s->from = 0;
-    return s->device == DEV_CUDA ? card_check("fill") : 0;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------- tensors */

@@ -18,9 +18,10 @@
 
 static char reason[256]; /* of the last -1 */
 static char failed[256]; /* what a library call said, until check answers it */
+static char fault[256];  /* what broke the card */
 static int broken;
 
-static const char *why(void) { return reason; }
+static const char *why(void) { return broken ? fault : reason; }
 
 static int refuse(const char *format, ...) {
     va_list list;
@@ -38,15 +39,19 @@ void k_failed(const char *format, ...) {
     va_end(list);
 }
 
-/* 0, or -1 with the reason. From a fault on the card there is no way back. */
+/* 0, or -1 with the reason. From a fault on the card, 700 to 799, there is no way back; from what a
+ * capture refuses, 900 on, there is. */
 static int done(cudaError_t e, const char *what) {
     if (broken) return -1;
     if (e == cudaSuccess) return 0;
     cudaGetLastError();
     cudaError_t still = cudaPeekAtLastError(); /* an error that stays is a lost context */
-    broken = still != cudaSuccess || e >= cudaErrorIllegalAddress;
-    return refuse("CUDA: %s: %s%s", what, cudaGetErrorString(e),
-                  broken ? "; the card cannot be used by this process any more" : "");
+    int lost = still != cudaSuccess || (e >= cudaErrorIllegalAddress && (int)e < 800);
+    refuse("CUDA: %s: %s%s", what, cudaGetErrorString(e),
+           lost ? "; the card cannot be used by this process any more" : "");
+    memcpy(fault, reason, sizeof fault);
+    broken = lost;
+    return -1;
 }
 
 /* ------------------------------------------------------------------------------------- the card */
@@ -252,6 +257,7 @@ static k_graph *capture_end(int keep) {
     }
     if (recorded) cudaGraphDestroy(recorded);
     if (g) graphs++;
+    if (!graphs) k_pool_graphs_gone(); /* none came of it, and there was none */
     return g;
 }
 
