@@ -110,26 +110,34 @@ describe("cnn.train(recipe) after a Ctrl-C", function()
     { "sgd, at an epoch's last step", { nesterov = true, momentum = 0.5 }, 6 },
   }
 
+  local function check_same_bits(name, device, settings, at)
+    local whole = recipe(settings)
+    local result = trained(whole, { out = out("whole" .. name), device = device })
+    local broken = recipe(settings)
+    stop_at(at)
+    local why = interrupted(broken, { out = out("broken" .. name), device = device })
+    assert.equal(("interrupted at step %d; cnn.train(recipe) again goes on (from the shell: "
+      .. "--resume %s)"):format(at - 1, out("broken" .. name)), why)
+    local again, printed = trained(broken, device ~= "cpu" and { device = device } or nil)
+    assert.equal(out("broken" .. name), again.out)
+    assert.equal(result.steps, again.steps)
+    assert.equal(result.loss, again.loss)
+    assert.equal(result.best_test_acc, again.best_test_acc)
+    assert.same(numbers(whole.net), numbers(broken.net))
+    assert.same(metrics("whole" .. name), metrics("broken" .. name))
+    local step = at - 1
+    assert.truthy(printed:find(("goes on at epoch %d, batch %d of 6\n"):format(
+      math.floor(step / 6) + 1, step % 6), 1, true), printed)
+  end
+
   for i, row in ipairs(ways) do
     local what, settings, at = unpack(row)
     it("ends with the same bits: " .. what, function()
-      local whole = recipe(settings)
-      local result = trained(whole, { out = out("whole" .. i) })
-      local broken = recipe(settings)
-      stop_at(at)
-      local why = interrupted(broken, { out = out("broken" .. i) })
-      assert.equal(("interrupted at step %d; cnn.train(recipe) again goes on (from the shell: "
-        .. "--resume %s)"):format(at - 1, out("broken" .. i)), why)
-      local again, printed = trained(broken)
-      assert.equal(out("broken" .. i), again.out)
-      assert.equal(result.steps, again.steps)
-      assert.equal(result.loss, again.loss)
-      assert.equal(result.best_test_acc, again.best_test_acc)
-      assert.same(numbers(whole.net), numbers(broken.net))
-      assert.same(metrics("whole" .. i), metrics("broken" .. i))
-      local step = at - 1
-      assert.truthy(printed:find(("goes on at epoch %d, batch %d of 6\n"):format(
-        math.floor(step / 6) + 1, step % 6), 1, true), printed)
+      check_same_bits(i, "cpu", settings, at)
+    end)
+    it("ends with the same bits on a card: " .. what, function()
+      if not engine.has_card then pending "needs a GPU: resuming a run there" end
+      check_same_bits("card" .. i, "cuda:0", settings, at)
     end)
   end
 

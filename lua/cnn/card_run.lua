@@ -84,6 +84,7 @@ local function record(job, x, y, count)
   local loss = job.criterion(out, y)
   loss:backward()
   job.tally:add(loss:detach(), out:argmax(2):eq(y:view(-1, 1)):sum(), count)
+  if C.cnn_interrupted() ~= 0 then error("interrupted", 0) end -- the optimizer has not counted it
   if job.whole then job.whole() end
   job.optimizer:step()
   job.optimizer:zero_grad() -- no gradient outlives the step: its memory is the graph's

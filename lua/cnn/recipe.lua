@@ -328,11 +328,17 @@ local function card(options, index, precision)
   return "cuda:" .. index, precision or "tf32 in convolutions, else fp32"
 end
 
+-- Whether there is a card to train on: its host double is for who asks for it.
+local function real_card(C)
+  return C.cnn_cuda_count() > 0
+    and require "cnn.device_line".card().capability ~= "0.0"
+end
+
 -- The device and precision that the options ask for; nothing is fallen back from in silence.
 function recipe.device(options)
   local C = require "cnn.ffi".C
   local wanted, precision = options.device or "auto", options.precision
-  if wanted == "auto" then wanted = C.cnn_cuda_count() > 0 and "cuda:0" or "cpu" end
+  if wanted == "auto" then wanted = real_card(C) and "cuda:0" or "cpu" end
   if wanted ~= "cpu" then return card(options, tonumber(wanted:match ":(%d+)$" or 0), precision) end
   for name, need in pairs(of_card) do
     if options[name] then
