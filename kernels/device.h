@@ -24,15 +24,15 @@ typedef struct k_graph k_graph; /* a recorded step, ready to run again */
 /* K_TF32_CONV: convolutions in tf32, products in fp32, as PyTorch has it unless told otherwise. */
 typedef enum { K_FP32, K_TF32_CONV, K_TF32, K_MIXED_BF16 } k_precision;
 
-/* What cuDNN may compute together with a forward convolution, as a set. Bias and ReLU follow it; the
- * statistics are batch norm's sums of the result and its squares for each channel; a normed input
- * is scaled, shifted and cut off at 0 on its way in. */
+/* What cuDNN may compute together with a forward convolution, as a set. Bias and ReLU follow it;
+ * the statistics are batch norm's sums of the result and its squares for each channel; a normed
+ * input is scaled, shifted and cut off at 0 on its way in. */
 enum { K_BIAS = 1, K_RELU = 2, K_STATISTICS = 4, K_NORMED = 8 };
 
 typedef struct {
-    int64_t in_use; /* bytes given out */
-    int64_t peak;   /* the most of them */
-    int64_t held;   /* taken from the card, given out or not */
+    int64_t in_use;      /* bytes given out */
+    int64_t peak;        /* the most of them */
+    int64_t held;        /* taken from the card, given out or not */
     int64_t free, total; /* of the card, all processes together */
 } k_memory;
 
@@ -50,7 +50,7 @@ typedef struct {
     int version;
     size_t table_bytes; /* sizeof (k_table) where it was compiled */
     const char *(*why)(void);
-    int (*count)(void); /* cards that can be used, or -1 */
+    int (*count)(void);     /* cards that can be used, or -1 */
     int (*open)(int index); /* the process's card; a second call must name the same one */
     int (*card)(k_card *card);
     /* Overlays *t up to `variant` ("cuda": kernels of our own alone; "cudnn": and the libraries
@@ -67,7 +67,7 @@ typedef struct {
     void (*memory)(k_memory *m);
     int64_t (*in_use)(void); /* of it in_use alone, which costs nothing to know */
     void (*reset_peak)(void);
-    int (*upload)(void *to, const void *from, int64_t bytes); /* `from` is free to change after */
+    int (*upload)(void *to, const void *from, int64_t bytes);   /* `from` is free to change after */
     int (*download)(void *to, const void *from, int64_t bytes); /* waits */
     int (*copy)(void *to, const void *from, int64_t bytes);     /* within the device */
     int (*wait)(void);

@@ -80,10 +80,10 @@ static int cards(void) {
     if (e == cudaErrorInsufficientDriver && !driver)
         return refuse("no NVIDIA driver is loaded (libcuda.so.1); install it, or use --device cpu");
     if (e == cudaErrorInsufficientDriver)
-        return refuse("the NVIDIA driver serves CUDA up to %d.%d, this build needs %d.%d; install a "
-                      "newer driver, or build with that CUDA",
-                      driver / 1000, version_minor(driver), runtime / 1000,
-                      version_minor(runtime));
+        return refuse(
+            "the NVIDIA driver serves CUDA up to %d.%d, this build needs %d.%d; install a "
+            "newer driver, or build with that CUDA",
+            driver / 1000, version_minor(driver), runtime / 1000, version_minor(runtime));
     if (e == cudaErrorStubLibrary)
         return refuse("the toolkit's stub stands in for the driver (libcuda.so.1); install the "
                       "NVIDIA driver, or use --device cpu");
@@ -269,7 +269,8 @@ static void graph_free(k_graph *g) {
     if (--graphs == 0) k_pool_graphs_gone();
 }
 
-/* ------------------------------------------------------------------------------------- the table */
+/* ------------------------------------------------------------------------------------- the table
+ */
 
 static k_precision precision = K_TF32_CONV;
 static int deterministic, autotune;
@@ -315,9 +316,10 @@ static int select(k_table *t, const char *wanted) {
     if ((!wanted || strcmp(wanted, "cublas")) && k_conv_cudnn(t) == 0) in_force = "cudnn";
 #endif
     if (!wanted || !strcmp(wanted, in_force)) return 0;
-    return refuse("kernels: expected cuda, cublas or cudnn and a machine that has that library, got "
-                  "%s",
-                  wanted);
+    return refuse(
+        "kernels: expected cuda, cublas or cudnn and a machine that has that library, got "
+        "%s",
+        wanted);
 }
 
 #ifdef CNN_NO_CUDNN /* its headers were not found when this was built */

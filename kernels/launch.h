@@ -26,7 +26,7 @@
 #define K_LAUNCH(kernel, grid, block, ...)                                                         \
     do {                                                                                           \
         auto k_launched = kernel;                                                                  \
-        k_launched<<<grid, block, 0, (cudaStream_t)k_stream()>>>(__VA_ARGS__);                                 \
+        k_launched<<<grid, block, 0, (cudaStream_t)k_stream()>>>(__VA_ARGS__);                     \
     } while (0)
 #else
 #include "launch_host.h"

@@ -28,11 +28,11 @@
 #include <tuple>
 #include <vector>
 
-#define __global__   static
+#define __global__ static
 #define __device__
 #define __host__
-#define __shared__   static
-#define __constant__ static const
+#define __shared__      static
+#define __constant__    static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
@@ -74,7 +74,9 @@ template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 template <class T> static inline T __ldg(const T *p) { return *p; }
-static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+static inline unsigned __umulhi(unsigned a, unsigned b) {
+    return (unsigned)((uint64_t)a * b >> 32);
+}
 /* Never fused with what comes after, by nvcc; here by -ffp-contract=off. */
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
@@ -94,7 +96,8 @@ static inline float __int_as_float(int i) { return __uint_as_float((unsigned)i);
 static inline double __dadd_rn(double a, double b) { return a + b; }
 static inline double __dmul_rn(double a, double b) { return a * b; }
 
-/* ------------------------------------------------------------------------- the threads of a block */
+/* ------------------------------------------------------------------------- the threads of a block
+ */
 
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -288,7 +291,8 @@ template <class T> static inline T atomicCAS(T *p, T expected, T v) {
     return atomicExch(p, *p == expected ? v : *p);
 }
 
-/* ------------------------------------------------------------------------- errors, cards, memory */
+/* ------------------------------------------------------------------------- errors, cards, memory
+ */
 
 enum cudaError_t {
     cudaSuccess = 0,
@@ -373,16 +377,26 @@ static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
 static inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 static inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
 
+/* A block of more than 1 GiB takes addresses alone until it is touched, and is not filled: to see
+ * what kernels make of offsets past 2^31. */
+enum : size_t { HOST_HUGE = (size_t)1 << 30 };
+
 /* The bytes lie in the 64 before the block, so that freeing needs no list. */
 static inline cudaError_t cudaMalloc(void **p, size_t bytes) {
     if (host_card::sticky) return host_card::sticky;
     if (host_card::held + (int64_t)bytes > host_card::total())
         return host_card::answer(cudaErrorMemoryAllocation);
     size_t rounded = (bytes + 127) / 64 * 64;
-    char *block = (char *)aligned_alloc(64, rounded);
+    char *block = bytes > HOST_HUGE ? 0 : (char *)aligned_alloc(64, rounded);
+    if (bytes > HOST_HUGE) {
+        void *addresses = mmap(0, rounded, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        block = addresses == MAP_FAILED ? 0 : (char *)addresses;
+    }
     if (!block) return host_card::answer(cudaErrorMemoryAllocation);
     memcpy(block, &bytes, sizeof bytes);
-    memset(block + 64, 0xff, rounded - 64); /* NaN, whatever the type of the elements */
+    if (bytes <= HOST_HUGE)
+        memset(block + 64, 0xff, rounded - 64); /* NaN, whatever the type of the elements */
     host_card::held += (int64_t)bytes;
     *p = block + 64;
     return cudaSuccess;
@@ -405,7 +419,11 @@ typedef host_work *cudaGraph_t;
 typedef host_work *cudaGraphExec_t;
 enum { cudaStreamNonBlocking = 1 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice
+};
 
 namespace host_card {
 
@@ -475,7 +493,10 @@ static inline cudaError_t cudaFree(void *p) {
     char *block = (char *)p - 64;
     memcpy(&bytes, block, sizeof bytes);
     host_card::held -= (int64_t)bytes;
-    free(block);
+    if (bytes > HOST_HUGE)
+        munmap(block, (bytes + 127) / 64 * 64);
+    else
+        free(block);
     return host_card::sticky;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
