@@ -185,11 +185,10 @@ typedef struct {
                    void *scratch))                                                                 \
     X(gemm_relu, void, (const k_gemm *g, const float *a, const float *b, const float *bias,        \
                         float *c, void *scratch)) /* with ReLU behind it; NULL: none */            \
-    X(gemm_scratch, int64_t, (const k_gemm *g)) /* of both */                                                    \
+    X(gemm_scratch, int64_t, (const k_gemm *g)) /* of both */                                      \
     X(conv_forward, void, (const k_conv *s, const float *x, const float *w, const float *bias,     \
                            float *y, void *scratch))                                               \
-    /* the same with ReLU behind it; NULL, both, where a variant has none: then they run one by one \
-     */                                                                                            \
+    /* with ReLU behind it; both NULL where a variant has none: the ops then run one by one */     \
     X(conv_relu, void, (const k_conv *s, const float *x, const float *w, const float *bias,        \
                         float *y, void *scratch))                                                  \
     X(conv_relu_scratch, int64_t, (const k_conv *s))                                               \
@@ -209,8 +208,8 @@ typedef struct {
     /* y may be x; dx may be x or dy, where the rows have the same stride */                       \
     X(batch_norm, void, (const k_norm *s, const float *x, const float *mean, const float *rstd,    \
                          const float *gamma, const float *beta, float *y))                         \
-    /* the same, plus `add` (NULL or rows with that stride), then ReLU, in one pass; y may be none of \
-       them. NULL where a variant has none: then they run one by one */                           \
+    /* plus `add` (NULL, or rows with that stride), then ReLU, in one pass; y may be none of       \
+       them. NULL where a variant has none: the ops then run one by one */                         \
     X(batch_norm_relu, void, (const k_norm *s, const float *x, const float *mean,                  \
                               const float *rstd, const float *gamma, const float *beta,            \
                               const float *add, int64_t ldadd, float *y))                          \
@@ -223,7 +222,8 @@ typedef struct {
                               const float *rstd, const float *gamma, float *dx, float *dgamma,     \
                               float *dbeta, void *scratch))                                        \
     X(norm_scratch, int64_t, (const k_norm *s)) /* of each of the three that take it */            \
-    X(rstd, void, (int64_t n, const float *var, float eps, float *y)) /* sqrt(v) / v, v = var + eps */ \
+    X(rstd, void, (int64_t n, const float *var, float eps, /* v = var + eps */                     \
+                   float *y))                              /* sqrt(v) / v */                       \
     X(running, void, (int64_t n, float keep, float take, const float *x, int64_t stride,           \
                       float *y)) /* y = keep * y + take * x, in place; y with that stride */       \
     /* losses: rows x c, dense */                                                                  \
@@ -251,8 +251,8 @@ typedef struct {
                         const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
     X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                           \
     X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */ \
-    X(fill, void, (int64_t n, int bytes, const void *one, void *y)) /* n copies of an element of 1, \
-                                            2 or 4 bytes; `one` lies on the host */                \
+    X(fill, void, (int64_t n, int bytes, const void *one, void *y)) /* n copies of an element      \
+                                            of 1, 2 or 4 bytes; `one` lies on the host */          \
     X(range, void, (int64_t n, double first, double step, float *y)) /* first + i * step */        \
     X(elements, void, (const k_loop *l, int bytes, const void *a, void *y)) /* y = a, of 1 or 2 */ \
     X(positions, void, (int64_t n, k_dtype dtype, const void *x, int64_t limit, int op,            \

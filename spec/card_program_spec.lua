@@ -76,8 +76,8 @@ end
 describe("cnnlua --device cuda", function()
   local function check(file, words)
     local out = program.file "card-run"
-    local there = trained(("train %s %s --device cuda --precision fp32 --out %s"):format(file, words,
-      quote(out)))
+    local there = trained(("train %s %s --device cuda --precision fp32 --out %s"):format(file,
+      words, quote(out)))
     local here = trained(("train %s %s --device cpu --out %s"):format(file, words,
       quote(out .. "-cpu")))
     assert.equal("cuda:0", there.device)

@@ -65,7 +65,8 @@ end
 local function training_on_card(loaded, x, y)
   loaded.train.lr = LEARNING_RATE
   local steps, job = 0, {
-    net = loaded.net, criterion = cnn.nn.CrossEntropyLoss(), tally = require "cnn.tally".new(x.device),
+    net = loaded.net, criterion = cnn.nn.CrossEntropyLoss(),
+    tally = require "cnn.tally".new(x.device),
     optimizer = require "cnn.optimizer".new(loaded.net, loaded.train).inner,
   }
   return at_once(function()
