@@ -78,7 +78,7 @@ static int cards(void) {
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (e == cudaErrorInsufficientDriver && !driver)
-        return refuse("no NVIDIA driver is loaded (libcuda.so.1); install it, or use --device cpu");
+        return refuse("no NVIDIA driver is loaded (libcuda.so.1); install it");
     if (e == cudaErrorInsufficientDriver)
         return refuse(
             "the NVIDIA driver serves CUDA up to %d.%d, this build needs %d.%d; install a "
@@ -86,7 +86,7 @@ static int cards(void) {
             driver / 1000, version_minor(driver), runtime / 1000, version_minor(runtime));
     if (e == cudaErrorStubLibrary)
         return refuse("the toolkit's stub stands in for the driver (libcuda.so.1); install the "
-                      "NVIDIA driver, or use --device cpu");
+                      "NVIDIA driver");
     if (e == cudaErrorNoDevice || e == cudaSuccess)
         return refuse("no NVIDIA card is seen by the driver (see nvidia-smi and "
                       "CUDA_VISIBLE_DEVICES)");
