@@ -2,8 +2,9 @@
  *
  * A kernel sees pointers and integers, never a tensor. It cannot fail, never allocates and never
  * prints: shapes were checked, outputs allocated and scratch memory sized before it is called.
- * Every slot of the table below has a plain loop in *_generic.c, which stays the oracle; better
- * variants overlay it, worst to best: generic < blas < avx2 < avx512.
+ * Every slot of the table below has a plain loop in *_generic.c, which stays the oracle, but those
+ * that join two ops, which may be NULL; better variants overlay it, worst to best: generic < blas <
+ * avx2 < avx512. A card has a table of its own: cuda < cublas < cudnn (card.h).
  *
  * Surprising: a parallel kernel cuts its work by the shapes alone, never by the number of threads,
  * so any thread count gives the same bits.
