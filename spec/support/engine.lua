@@ -108,7 +108,6 @@ end
 
 -- The same for a card: the pool hands out last what was given back last, so a few sizes are.
 function engine.poison_card(count)
-  collectgarbage()
   local sizes, list = { 64, 1024, 16384, count }, {}
   for i, n in ipairs(sizes) do
     list[i] = C.cnn_full(ffi.new("int64_t[1]", n), 1, 0 / 0, "f32", "cuda")
