@@ -8,12 +8,18 @@
  * row-major are copied at every call. */
 #include "layers.h"
 
-/* The shape with the row strides of x (or dx) and y (or dy), and scratch memory; 0 or -1. */
-static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, k_direction way,
+/* The shape with the row strides of x (or dx) and y (or dy). */
+static k_conv conv_of(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y) {
+    k_conv s = *(const k_conv *)entry_attr(e);
+    s.ldx = row_stride(x);
+    s.ldy = row_stride(y);
+    return s;
+}
+
+/* The shape of a gradient, and scratch memory for it; 0 or -1. */
+static int grad_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, k_direction way,
                       k_conv *s, void **scratch) {
-    *s = *(const k_conv *)entry_attr(e);
-    s->ldx = row_stride(x);
-    s->ldy = row_stride(y);
+    *s = conv_of(e, x, y);
     *scratch = entry_scratch(e, entry_kernels(e)->conv_scratch(s, way));
     return *scratch ? 0 : -1;
 }
@@ -22,7 +28,7 @@ static int conv_ready(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y, k_
 static int conv_data_grad_run(cnn_entry *e) {
     k_conv s;
     void *scratch;
-    if (conv_ready(e, e->out[0], e->in[0], K_DATA_GRAD, &s, &scratch)) return -1;
+    if (grad_ready(e, e->out[0], e->in[0], K_DATA_GRAD, &s, &scratch)) return -1;
     entry_kernels(e)->conv_data_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
                                      tensor_f32(e->out[0]), scratch);
     return 0;
@@ -34,7 +40,7 @@ static const cnn_op op_conv_data_grad = {.name = "conv2d_data_grad", .run = conv
 static int conv_weight_grad_run(cnn_entry *e) {
     k_conv s;
     void *scratch;
-    if (conv_ready(e, e->in[0], e->in[1], K_WEIGHT_GRAD, &s, &scratch)) return -1;
+    if (grad_ready(e, e->in[0], e->in[1], K_WEIGHT_GRAD, &s, &scratch)) return -1;
     entry_kernels(e)->conv_weight_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
                                        tensor_f32(e->out[0]), scratch);
     return 0;
@@ -43,34 +49,28 @@ static int conv_weight_grad_run(cnn_entry *e) {
 static const cnn_op op_conv_weight_grad = {.name = "conv2d_weight_grad",
                                            .run = conv_weight_grad_run};
 
+/* in: x, w, b or NULL; y: the entry's output, or that of the ReLU behind it */
+static int conv2d_into(cnn_entry *e, const cnn_tensor *y, int relu) {
+    const k_table *k = entry_kernels(e);
+    k_conv s = conv_of(e, e->in[0], y);
+    void *scratch =
+        entry_scratch(e, relu ? k->conv_relu_scratch(&s) : k->conv_scratch(&s, K_FORWARD));
+    if (!scratch) return -1;
+    (relu ? k->conv_relu : k->conv_forward)(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
+                                            e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(y),
+                                            scratch);
+    return 0;
+}
+
+static int conv2d_run(cnn_entry *e) { return conv2d_into(e, e->out[0], 0); }
+
 /* With ReLU behind it, where the kernels have that. */
 static int conv2d_joins(const cnn_entry *e) {
     return entry_kernels(e)->conv_relu && joins_next(e, relu_op, 0) ? 2 : 1;
 }
 
-/* in: those of conv2d and of ReLU; out: ReLU's */
 static int conv2d_relu_run(cnn_entry *const *list, int n) {
-    cnn_entry *e = list[0];
-    const cnn_tensor *y = list[n - 1]->out[0];
-    k_conv s = *(const k_conv *)entry_attr(e);
-    s.ldx = row_stride(e->in[0]);
-    s.ldy = row_stride(y);
-    void *scratch = entry_scratch(e, entry_kernels(e)->conv_relu_scratch(&s));
-    if (!scratch) return -1;
-    entry_kernels(e)->conv_relu(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(y), scratch);
-    return 0;
-}
-
-/* in: x, w, b or NULL; out: y */
-static int conv2d_run(cnn_entry *e) {
-    k_conv s;
-    void *scratch;
-    if (conv_ready(e, e->in[0], e->out[0], K_FORWARD, &s, &scratch)) return -1;
-    entry_kernels(e)->conv_forward(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                   e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(e->out[0]),
-                                   scratch);
-    return 0;
+    return conv2d_into(list[0], list[n - 1]->out[0], 1);
 }
 
 static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {

@@ -38,8 +38,7 @@ typedef struct {
     unsigned char *key;
     int slots, captures, replays;
     slot *slot;
-    int64_t live_bytes;
-    void *live;     /* on the card */
+    void *live;     /* what varies, on the card */
     k_graph *graph; /* NULL: not captured yet */
     int plain;      /* runs plainly for ever */
 } plan;
@@ -292,39 +291,44 @@ static void plan_note(uint64_t hash) {
 
 static int64_t rounded(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
-/* Calls for each entry with varying values and each batch of pictures, in a fixed order; `to` is
- * where their bytes go, or NULL to count them. */
-static int64_t gather_varying(const cnn_entry *first, unsigned char *to) {
-    int64_t at = 0;
-    for (const cnn_entry *e = first; e; e = e->next) {
-        unsigned n = e->op->varying_bytes;
-        if (n && to) memcpy(to + at, e->attr + e->op->varying_at, n);
-        at += rounded(n);
+static struct { /* what varies in the list that was read, as it goes up */
+    unsigned char *block;
+    int64_t bytes, room;
+} varying;
+
+static int varying_add(const void *p, int64_t n) {
+    int64_t bytes = varying.bytes + rounded(n);
+    if (bytes > varying.room) {
+        unsigned char *block = realloc(varying.block, (size_t)(2 * bytes));
+        if (!block) return fail("out of memory");
+        varying.block = block;
+        varying.room = 2 * bytes;
     }
-    for (int i = 0; i < reading.n; i++) {
-        if (!is_pictures(reading.storage[i])) continue;
-        k_images shape = pictures_shape(reading.storage[i]);
-        if (to) memcpy(to + at, &shape, sizeof shape);
-        at += rounded(sizeof shape);
-    }
-    return at;
+    memset(varying.block + varying.bytes, 0, (size_t)rounded(n));
+    memcpy(varying.block + varying.bytes, p, (size_t)n);
+    varying.bytes = bytes;
+    return 0;
 }
 
-static int varying_upload(const plan *p, const cnn_entry *first) {
-    static unsigned char *block;
-    static int64_t room;
-    if (!p->live_bytes) return 0;
-    if (p->live_bytes > room) {
-        free(block);
-        room = p->live_bytes;
-        if (!(block = malloc((size_t)room))) {
-            room = 0;
-            return fail("out of memory");
-        }
+/* The values of each entry, then each batch of pictures, in a fixed order: while the entries are
+ * there. */
+static int varying_gather(const cnn_entry *first) {
+    int rc = 0;
+    varying.bytes = 0;
+    for (const cnn_entry *e = first; e && !rc; e = e->next)
+        if (e->op->varying_bytes)
+            rc = varying_add(e->attr + e->op->varying_at, e->op->varying_bytes);
+    for (int i = 0; i < reading.n && !rc; i++) {
+        if (!is_pictures(reading.storage[i])) continue;
+        k_images shape = pictures_shape(reading.storage[i]);
+        rc = varying_add(&shape, sizeof shape);
     }
-    memset(block, 0, (size_t)p->live_bytes);
-    gather_varying(first, block);
-    return card_asked("step", card()->upload(p->live, block, p->live_bytes));
+    return rc;
+}
+
+static int varying_upload(const plan *p) {
+    if (!varying.bytes) return 0;
+    return card_asked("step", card()->upload(p->live, varying.block, varying.bytes));
 }
 
 /* ------------------------------------------------------------------------------------- capturing
@@ -406,10 +410,9 @@ static void drop_storages(const plan *p) {
 }
 
 /* Memory of the graph's own for what varies and what is copied; `there` gets the latter. */
-static int plan_memory(plan *p, const cnn_entry *first, void **there) {
-    p->live_bytes = gather_varying(first, 0);
+static int plan_memory(plan *p, void **there) {
     p->live = 0;
-    if (p->live_bytes && !(p->live = card_take(p->live_bytes))) return -1;
+    if (varying.bytes && !(p->live = card_take(varying.bytes))) return -1;
     for (int i = 0; i < p->slots; i++)
         if (p->slot[i].copied && !(there[i] = card_take(p->slot[i].bytes))) return -1;
     return 0;
@@ -448,7 +451,7 @@ static int capture(plan *p, cnn_entry *first, int again) {
     int rc = card_asked("step", card()->capture_begin());
     if (!rc) {
         capturing = 1;
-        rc = plan_memory(p, first, there);
+        rc = plan_memory(p, there);
         swap_copied(p, there);
         if (!rc) rc = capture_list(p, first);
         swap_copied(p, there);
@@ -518,7 +521,8 @@ static void lose_survivors(const plan *p) {
 }
 
 static int replay(plan *p, cnn_entry *first) {
-    int rc = varying_upload(p, first);
+    int rc = varying_gather(first);
+    if (!rc) rc = varying_upload(p);
     hold_storages(p);
     if (!rc) tape_count_as_run();
     if (!rc) rc = graph_ask(p);
@@ -528,18 +532,13 @@ static int replay(plan *p, cnn_entry *first) {
     return rc;
 }
 
-/* What varies is read before the entries go. */
 static int capture_and_run(plan *p, cnn_entry *first, int again) {
-    int64_t bytes = gather_varying(first, 0);
-    unsigned char *values = calloc(1, (size_t)bytes + 1);
-    if (!values) return fail("out of memory");
-    gather_varying(first, values);
+    if (varying_gather(first) < 0) return -1;
     int rc = capture(p, first, again);
-    if (!rc && bytes) rc = card_asked("step", card()->upload(p->live, values, bytes));
+    if (!rc) rc = varying_upload(p);
     if (!rc) rc = graph_ask(p);
     if (rc) lose_survivors(p);
     drop_storages(p);
-    free(values);
     return rc;
 }
 

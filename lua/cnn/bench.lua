@@ -76,19 +76,19 @@ local function training_on_card(loaded, x, y)
   end)
 end
 
+local function predicted(loaded, x)
+  return (cnn.step(function()
+    return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
+  end))
+end
+
 local function prediction_on_card(loaded, x)
-  return at_once(function()
-    handle.give_back((cnn.step(function()
-      return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
-    end)))
-  end)
+  return at_once(function() handle.give_back(predicted(loaded, x)) end)
 end
 
 local function prediction_step(loaded, x)
   return function()
-    local label = cnn.step(function()
-      return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
-    end)
+    local label = predicted(loaded, x)
     label[1]:item()
     handle.give_back(label)
   end

@@ -83,7 +83,7 @@ local function record(job, x, y, count)
   local out = job.net(x)
   local loss = job.criterion(out, y)
   loss:backward()
-  job.tally:add(loss:detach(), out:argmax(2):eq(y:view(-1, 1)):sum(), count)
+  job.tally:add(loss:detach(), tally.right(out, y), count)
   if C.cnn_interrupted() ~= 0 then error("interrupted", 0) end -- the optimizer has not counted it
   if job.whole then job.whole() end
   job.optimizer:step()

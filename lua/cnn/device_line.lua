@@ -1,7 +1,8 @@
 -- device_line.lua - the line of a header that says what computes: device, kernels, precision.
 --
 --   device_line.of(run)      run: device, precision
---   device_line.card()       the card's facts by name, as cnn_cuda_describe gives them
+--   device_line.card()       the card's facts by name, as cnn_cuda_describe gives them; nil where
+--                            there is no library for it
 --
 -- Surprising: tf32 is said even where nobody asked for it, since it is what a card's convolutions
 -- compute unless --precision fp32 is given.
@@ -12,8 +13,9 @@ local C = require "cnn.ffi".C
 local device_line = {}
 
 function device_line.card()
-  local facts = {}
-  for key, value in ffi.string(C.cnn_cuda_describe()):gmatch "(%S+) ([^\n]*)\n" do
+  local lines, facts = C.cnn_cuda_describe(), {}
+  if lines == nil then return nil end
+  for key, value in ffi.string(lines):gmatch "(%S+) ([^\n]*)\n" do
     facts[key] = value
   end
   return facts

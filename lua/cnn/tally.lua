@@ -3,6 +3,7 @@
 --   local sums = tally.new(device)
 --   sums:add(loss, right, count)        -- inside a recorded step
 --   local loss, acc, count = sums:read() -- the means since the last read; count 0: nothing new
+--   tally.right(out, y)                 -- how many of a batch are right
 --
 -- Surprising: the sums are float32, so they are read and begun anew a few times a second; what is
 -- kept for longer is Lua's.
@@ -40,6 +41,9 @@ function Tally:clear()
 end
 
 local tally = {}
+
+-- How many of a batch the net's scores have right.
+function tally.right(out, y) return out:argmax(2):eq(y:view(-1, 1)):sum() end
 
 function tally.new(device)
   local function zero() return handle.keep(cnn.zeros({}, { device = device })) end

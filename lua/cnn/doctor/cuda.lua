@@ -7,6 +7,7 @@
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local create = require "cnn.create"
+local device_line = require "cnn.device_line"
 local fail = require "cnn.fail"
 local files = require "cnn.files"
 local text = require "cnn.text"
@@ -14,14 +15,6 @@ local text = require "cnn.text"
 -- What the last call said, without the general advice after it: here is a better one.
 local function why()
   return (ffi.string(C.cnn_error()):gsub("^no CUDA device: ", ""):gsub(";.*", ""))
-end
-
--- The facts of cnn_cuda_describe by name, or nil where there is no library.
-local function described()
-  local lines, facts = C.cnn_cuda_describe(), {}
-  if lines == nil then return nil end
-  for key, value in ffi.string(lines):gmatch "(%S+) ([^\n]*)\n" do facts[key] = value end
-  return facts
 end
 
 -- 13010 -> "13.1"
@@ -146,7 +139,7 @@ local function libraries(say, missing, facts)
 end
 
 return function(say, missing)
-  local facts = described()
+  local facts = device_line.card()
   if not facts then return no_library(say, missing) end
   local count = C.cnn_cuda_count()
   if count == 0 then
