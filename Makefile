@@ -126,16 +126,21 @@ $(cuda_o) $(card_o): $(wildcard $(B)/cuda.mk)
 $(card_o): | $(B)/.ready
 $(B)/card/kernels/device_cuda.o: NVFLAGS += $(without)
 
-# PTX of the oldest, made into machine code for each and kept for cards that are still to come: the
-# kernels have no code of one architecture, so this loses nothing, and it takes half the time of
-# PTX for each. Without exceptions and guards of static variables (one thread launches) nothing of
-# libstdc++ is needed.
-oldest  = compute_$(firstword $(CUDA_ARCHS))
-archs   = $(subst $() ,$(comma),$(oldest) $(CUDA_ARCHS:%=sm_%))
+# PTX of the oldest, made into machine code for each and kept for cards that are still to come: PTX
+# for each would take twice the time and gain nothing, but that cards before 8.0 have no instruction
+# for bf16, so they get PTX of their own. Without exceptions and guards of static variables (one
+# thread launches) nothing of libstdc++ is needed.
 comma  := ,
+list    = $(subst $() ,$(comma),$(strip $1))
+first   = compute_$(firstword $1)
+code_of = $(if $1,-gencode 'arch=$(first)$(comma)code=[$(call list,$2 $(1:%=sm_%))]')
+older   = $(filter 7%,$(CUDA_ARCHS))
+newer   = $(filter-out 7%,$(CUDA_ARCHS))
+kept    = $(firstword $(newer) $(older))
 lean    = -fno-exceptions -fno-rtti -fno-threadsafe-statics
 NVFLAGS = -std=c++17 -ccbin $(CUDA_CXX) -isystem $(CUDA_INC) -Xfatbin -compress-all --threads 2 \
-	-gencode 'arch=$(oldest),code=[$(archs)]' \
+	$(call code_of,$(older),$(if $(newer),,compute_$(kept))) \
+	$(call code_of,$(newer),compute_$(kept)) \
 	-Xcompiler '-fPIC -Wall -Wextra -ffp-contract=off $(lean) $(OPT) $(CFLAGS)'
 $(B)/card/%.o: %.cu Makefile
 	@mkdir -p $(@D)

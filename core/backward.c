@@ -2,7 +2,8 @@
  *
  * The entries that lead to the loss are visited from the last to the first; each one's gradient
  * emits ops of its own, which are appended like any others. A gradient that arrives twice is added
- * up; at a leaf it is added to what the leaf has.
+ * up; at a leaf it is added to what the leaf has. Gradients are f32, those of bf16 activations
+ * bf16.
  *
  * Surprising: an op written in Lua cannot be called from here (a callback through a compiled FFI
  * call would panic), so backward stops at one, returns its number, and goes on when the caller has
@@ -148,6 +149,8 @@ static int pass_on(cnn_entry *e, int i, cnn_tensor *dx, cnn_tensor *const *dy) {
         return fail("%s: the gradient of input %d has shape %s, expected %s", e->op->name, i + 1,
                     shape_text(dx), shape_text(x));
     cnn_tensor **slot = x->entry ? &x->entry->grad[x->output] : &x->grad;
+    if (!x->entry || !x->entry->op->casts) dx = as_dtype(dx, x->narrow ? K_BF16 : K_F32);
+    if (!dx) return -1;
     if (*slot)
         dx = cnn_add(*slot, dx);
     else if (!x->entry && (e->op == &custom_op || shares_memory(dx, dy, e->n_out)))

@@ -60,6 +60,7 @@ struct cnn_tensor {
     int64_t offset;
     cnn_storage *storage; /* NULL: given back; of an entry's alias: its value is not needed */
     int requires_grad;
+    int narrow; /* of an entry's alias: a bf16 activation, and so is its gradient */
     cnn_entry *entry; /* what made it, when a gradient flows through it; NULL for leaves */
     int output;       /* which output of entry */
     cnn_tensor *grad; /* of a leaf */
@@ -78,6 +79,7 @@ typedef struct cnn_op {
     int (*gradient)(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
     unsigned saves_in, saves_out; /* bit i: the value of input / output i is needed by gradient */
     unsigned reuses_in; /* bit i: output 0 may lie where input i lies, once nobody else needs it */
+    int casts;          /* from dtype to dtype: its gradient takes any */
     int moves;          /* from device to device: it waits, so no graph can hold it */
     /* The part of attr that may change from one recorded step to the next while the step stays the
      * same: a k_draw, k_sgd, k_adam. The kernels of a card find it through k_device.live. */
@@ -130,6 +132,8 @@ const k_device *card(void);
 const char *card_name(void);              /* "cuda:0" */
 int card_open(const char *op, int index); /* index < 0: the one that is open, or the first */
 const k_table *card_kernels(void);
+const k_table *card_narrow_kernels(void); /* for bf16 activations */
+int card_is_mixed(void);                  /* its activations shall be bf16 */
 int card_use_kernels(const char *variant);
 int card_check(const char *op);         /* did what was asked of it go well, as far as is known? */
 int card_waits(void);                   /* CNN_SYNC=1: it waits for each op */
@@ -181,13 +185,12 @@ void storage_set(cnn_storage *s, int64_t from, int64_t count, double value);
 void element_of(k_dtype dtype, double value, void *one);
 void storage_release(cnn_storage *s);
 /* The address of the first element; the storage is ready. */
-static inline float *tensor_f32(const cnn_tensor *x) {
-    return x->storage->data ? (float *)x->storage->data + x->offset : 0;
-}
 static inline void *tensor_ptr(const cnn_tensor *x) {
     return x->storage->data ? (char *)x->storage->data + x->offset * dtype_bytes[x->storage->dtype]
                             : 0;
 }
+/* The same as kernels take it; what lies there may be bf16, for those of entry_kernels. */
+static inline float *tensor_f32(const cnn_tensor *x) { return tensor_ptr(x); }
 static inline k_dtype tensor_dtype(const cnn_tensor *x) { return x->storage->dtype; }
 static inline cnn_dev tensor_device(const cnn_tensor *x) { return x->storage->device; }
 int64_t tensor_numel(const cnn_tensor *x);
@@ -231,6 +234,7 @@ static inline void *entry_attr(cnn_entry *e) { return e->attr; }
 /* Whether the op computes anything: a view does not. */
 static inline int op_runs(const cnn_op *op) { return op->run || op->run_many; }
 int entry_wants(const cnn_entry *e, int input); /* the input exists and requires a gradient */
+/* The kernels for what e takes: those for bf16 activations if its first input is one. */
 const k_table *entry_kernels(const cnn_entry *e);
 int tape_flush(void); /* runs what is pending */
 /* For plan.c: runs the first of those pending and what joins it, 0 or -1; how many entries join e;
@@ -272,6 +276,15 @@ void custom_drop(cnn_entry *e); /* its number is reported by cnn_custom_dropped 
 /* ----------------------------------------------------------------- op_view.c, op_pointwise.c */
 /* x as f32 (a cast is emitted when it is not); may be x itself. */
 cnn_tensor *as_f32(cnn_tensor *x);
+/* The same with any dtype. */
+cnn_tensor *as_dtype(cnn_tensor *x, k_dtype dtype);
+/* A bf16 tensor on a card that computes with bf16 activations. */
+int is_activation(const cnn_tensor *x);
+/* bf16 or f32: x for an op with kernels for both, which answers the same. x stays bf16 if it
+ * is an activation, and becomes f32 else. */
+cnn_tensor *as_activation(cnn_tensor *x);
+/* n of them with one dtype, in place; 0 or -1. */
+int as_activations(cnn_tensor **x, int n);
 /* x as a matrix of pixels (a channels-last copy is emitted when it is not one). */
 cnn_tensor *as_channels_last(cnn_tensor *x);
 /* x on the CPU, a copy if it is elsewhere. */

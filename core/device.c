@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 static const k_device *library; /* NULL: not opened */
-static k_table table;
+static k_table table, narrow_table;
+static int mixed; /* the precision is bf16 */
 static int opened = -1, sync_each = -1;
 static char library_path[512], name[16];
 
@@ -85,17 +86,20 @@ int card_open(const char *op, int index) {
     const k_device *d = library_open();
     if (!d) return -1;
     if (index < 0) index = 0;
-    if (d->open(index) < 0 || d->select(&table, getenv("CNN_CUDA_KERNELS")) < 0) return refused(op);
+    if (d->open(index) < 0 || d->select(&table, &narrow_table, getenv("CNN_CUDA_KERNELS")) < 0)
+        return refused(op);
     opened = index;
     snprintf(name, sizeof name, "cuda:%d", index);
     return 0;
 }
 
 const k_table *card_kernels(void) { return &table; }
+const k_table *card_narrow_kernels(void) { return &narrow_table; }
+int card_is_mixed(void) { return mixed; }
 
 int card_use_kernels(const char *variant) {
     plan_forget();
-    return library->select(&table, variant) < 0 ? refused("kernels") : 0;
+    return library->select(&table, &narrow_table, variant) < 0 ? refused("kernels") : 0;
 }
 
 int card_waits(void) {
@@ -215,7 +219,9 @@ int cnn_cuda_set_precision(const char *wanted) {
     int p = precision_of(wanted);
     if (p < 0 || tape_flush() < 0 || card_open("precision", -1) < 0) return -1;
     plan_forget();
-    return card_asked("precision", library->set_precision((k_precision)p));
+    if (card_asked("precision", library->set_precision((k_precision)p)) < 0) return -1;
+    mixed = p == K_MIXED_BF16;
+    return 0;
 }
 
 int cnn_cuda_set_deterministic(int on) {

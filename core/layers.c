@@ -80,9 +80,9 @@ int64_t row_stride(const cnn_tensor *x) {
     return tensor_is_pixels(x, &ld) ? ld : x->size[1]; /* an empty one has any strides */
 }
 
-cnn_tensor *new_channels_last(const int64_t *size, int nd, cnn_dev device) {
-    return nd == 4 ? tensor_new_channels_last(size, K_F32, device)
-                   : tensor_new(size, nd, K_F32, device);
+cnn_tensor *new_channels_last(const int64_t *size, int nd, k_dtype dtype, cnn_dev device) {
+    return nd == 4 ? tensor_new_channels_last(size, dtype, device)
+                   : tensor_new(size, nd, dtype, device);
 }
 
 cnn_tensor *as_dense_channels_last(cnn_tensor *x) {
@@ -103,3 +103,8 @@ cnn_tensor *as_stored(cnn_tensor *x, const cnn_tensor *like) {
 }
 
 cnn_tensor *as_vector(cnn_tensor *x) { return x ? as_dense(as_f32(x)) : 0; }
+
+cnn_tensor *as_operand(cnn_tensor *x) {
+    int narrow = x && tensor_device(x) == DEV_CUDA && card_is_mixed();
+    return as_dtype(x, narrow ? K_BF16 : K_F32);
+}

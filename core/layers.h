@@ -25,10 +25,10 @@ int check_sizes(const char *op, const cnn_tensor *x, const char *what, const cnn
 /* The product of the factors, or -1 with an error when it is past 2^63. */
 int64_t check_macs(const char *op, const int64_t *factor, int n);
 
-/* Floats from a row of a matrix of pixels to the next: x is what as_channels_last answered. */
+/* Elements from a row of a matrix of pixels to the next: x is what as_channels_last answered. */
 int64_t row_stride(const cnn_tensor *x);
 /* A new matrix of pixels, N C H W or N C. */
-cnn_tensor *new_channels_last(const int64_t *size, int nd, cnn_dev device);
+cnn_tensor *new_channels_last(const int64_t *size, int nd, k_dtype dtype, cnn_dev device);
 /* x as a matrix of pixels without holes between the rows. */
 cnn_tensor *as_dense_channels_last(cnn_tensor *x);
 /* Whether x is stored without holes, row-major or channels-last. */
@@ -37,6 +37,8 @@ int is_packed(const cnn_tensor *x);
 cnn_tensor *as_stored(cnn_tensor *x, const cnn_tensor *like);
 /* x as dense f32, NULL for NULL: a bias, a gamma. */
 cnn_tensor *as_vector(cnn_tensor *x);
+/* x as products and convolutions take it: bf16 on a card that computes with that, else f32. */
+cnn_tensor *as_operand(cnn_tensor *x);
 /* Whole numbers 1 .. limit of any dtype as i32 from 0, checked when they have values; `what` names
  * one of them in the error ("label"). op and what must be literals. */
 cnn_tensor *as_positions(const char *op, const char *what, cnn_tensor *x, int64_t limit);

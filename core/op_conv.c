@@ -73,21 +73,33 @@ static int conv2d_relu_run(cnn_entry *const *list, int n) {
     return conv2d_into(list[0], list[n - 1]->out[0], 1);
 }
 
+/* A tensor of bf16 that begins at a multiple of 16 bytes, as the kernels want it. */
+static cnn_tensor *as_aligned(cnn_tensor *x) {
+    return x && tensor_dtype(x) == K_BF16 && x->offset % 8 ? cnn_clone(x) : x;
+}
+
+static cnn_tensor *as_conv_operand(cnn_tensor *x) {
+    return as_aligned(as_channels_last(as_operand(x)));
+}
+
 static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const k_conv *s = entry_attr(e);
-    cnn_tensor *g = as_channels_last(dy[0]);
+    cnn_tensor *g = as_conv_operand(dy[0]);
     if (!g) return -1;
     cnn_dev device = tensor_device(g);
+    k_dtype dtype = tensor_dtype(g);
     if (entry_wants(e, 0)) {
-        cnn_tensor *in[] = {g, e->in[1]};
+        cnn_tensor *in[] = {g, as_dense_channels_last(as_operand(e->in[1]))};
+        if (!in[1]) return -1;
         dx[0] = tape_append1(&op_conv_data_grad, in, 2,
-                             tensor_new_channels_last(e->in[0]->size, K_F32, device), s, sizeof *s);
+                             tensor_new_channels_last(e->in[0]->size, dtype, device), s, sizeof *s);
         if (!dx[0]) return -1;
     }
     if (entry_wants(e, 1)) {
-        cnn_tensor *in[] = {e->in[0], g};
+        cnn_tensor *in[] = {as_conv_operand(e->in[0]), g};
+        if (!in[0]) return -1;
         dx[1] = tape_append1(&op_conv_weight_grad, in, 2,
-                             tensor_new_channels_last(e->in[1]->size, K_F32, device), s, sizeof *s);
+                             tensor_new_channels_last(e->in[1]->size, dtype, device), s, sizeof *s);
         if (!dx[1]) return -1;
     }
     if (entry_wants(e, 2)) {
@@ -154,12 +166,13 @@ cnn_tensor *cnn_conv2d(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b, int sh, int 
         check_macs("conv2d", (const int64_t[]){s.n, oh, ow, o, w->size[1], s.kh, s.kw}, 7);
     if (macs < 0) return scope_end(scope, 0);
 
-    cnn_tensor *in[] = {as_channels_last(as_f32(x)), as_dense_channels_last(as_f32(w)),
-                        as_vector(b)};
+    cnn_tensor *in[] = {as_conv_operand(x), as_aligned(as_dense_channels_last(as_operand(w))),
+                        as_aligned(as_dense(as_operand(b)))};
     if (!in[0] || !in[1] || (b && !in[2])) return scope_end(scope, 0);
     const int64_t size[] = {s.n, o, oh, ow};
     cnn_tensor *y = tape_append1(
-        &op_conv2d, in, 3, tensor_new_channels_last(size, K_F32, tensor_device(x)), &s, sizeof s);
+        &op_conv2d, in, 3, tensor_new_channels_last(size, tensor_dtype(in[0]), tensor_device(x)),
+        &s, sizeof s);
     if (y) count_macs(macs);
     return scope_end(scope, y);
 }

@@ -71,13 +71,15 @@ static cnn_tensor *cat(cnn_tensor *const *list, int n, int axis, cnn_tensor **pa
     int a = check_axis("cat", list[0], axis), channels_last = 0, meta = 0;
     if (a < 0 || cat_size("cat", list, n, a, size) < 0) return 0;
     for (int i = 0; i < n; i++) {
-        if (!(part[i] = as_f32(list[i]))) return 0;
+        part[i] = list[i];
         meta |= tensor_device(part[i]) == DEV_META;
         channels_last |= tensor_is_channels_last(part[i]);
     }
+    if (as_activations(part, n) < 0) return 0;
+    k_dtype dtype = tensor_dtype(part[0]);
     cnn_dev device = meta ? DEV_META : tensor_device(list[0]);
-    cnn_tensor *y = channels_last ? tensor_new_channels_last(size, K_F32, device)
-                                  : tensor_new(size, list[0]->nd, K_F32, device);
+    cnn_tensor *y = channels_last ? tensor_new_channels_last(size, dtype, device)
+                                  : tensor_new(size, list[0]->nd, dtype, device);
     return tape_append1(&op_cat, part, n, y, &a, sizeof a);
 }
 

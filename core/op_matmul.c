@@ -39,14 +39,14 @@ static k_gemm gemm_of(const cnn_tensor *a, const cnn_tensor *b, const cnn_tensor
     return g;
 }
 
-/* Where matrix `i` of y's batch lies in x, whose batch broadcasts to y's. */
-static int64_t batch_offset(const cnn_tensor *x, const cnn_tensor *y, int64_t i) {
-    int64_t offset = 0;
+/* Matrix `i` of y's batch in x, whose batch broadcasts to y's. */
+static float *matrix_at(const cnn_tensor *x, const cnn_tensor *y, int64_t i) {
+    cnn_tensor one = *x;
     for (int d = y->nd - 3, e = x->nd - 3; e >= 0; d--, e--) {
-        if (x->size[e] != 1) offset += i % y->size[d] * x->stride[e];
+        if (x->size[e] != 1) one.offset += i % y->size[d] * x->stride[e];
         i /= y->size[d];
     }
-    return offset;
+    return tensor_f32(&one);
 }
 
 /* ------------------------------------------------------------------------------------- matmul */
@@ -61,18 +61,18 @@ static int matmul_run(cnn_entry *e) {
     void *scratch = entry_scratch(e, k->gemm_scratch(&g));
     if (!scratch) return -1;
     for (int64_t i = 0; i < batch; i++)
-        k->gemm(&g, tensor_f32(a) + batch_offset(a, y, i), tensor_f32(b) + batch_offset(b, y, i), 0,
-                tensor_f32(y) + batch_offset(y, y, i), scratch);
+        k->gemm(&g, matrix_at(a, y, i), matrix_at(b, y, i), 0, matrix_at(y, y, i), scratch);
     return 0;
 }
 
 static cnn_tensor *product(cnn_tensor *a, cnn_tensor *b);
 
 static int matmul_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    cnn_tensor *a = e->in[0], *b = e->in[1];
-    if (entry_wants(e, 0) && !(dx[0] = sum_to(product(dy[0], cnn_transpose(b, -1, -2)), a)))
+    cnn_tensor *a = as_operand(e->in[0]), *b = as_operand(e->in[1]), *g = as_operand(dy[0]);
+    if (!g) return -1;
+    if (entry_wants(e, 0) && !(dx[0] = sum_to(product(g, cnn_transpose(b, -1, -2)), e->in[0])))
         return -1;
-    if (entry_wants(e, 1) && !(dx[1] = sum_to(product(cnn_transpose(a, -1, -2), dy[0]), b)))
+    if (entry_wants(e, 1) && !(dx[1] = sum_to(product(cnn_transpose(a, -1, -2), g), e->in[1])))
         return -1;
     return 0;
 }
@@ -135,8 +135,8 @@ cnn_tensor *cnn_matmul(cnn_tensor *a, cnn_tensor *b) {
     factor[nd] = k;
     int64_t macs = check_macs("matmul", factor, nd + 1);
     if (macs < 0) return scope_end(scope, 0);
-    a = as_f32(a);
-    b = as_f32(b);
+    a = as_operand(a);
+    b = as_operand(b);
     if (!a || !b) return scope_end(scope, 0);
     cnn_tensor *y = b->nd == 2 && nd > 2 ? tall_product(a, b, size, nd) : product(a, b);
     if (y) count_macs(macs);
@@ -170,8 +170,11 @@ static int linear_relu_run(cnn_entry *const *list, int n) {
 }
 
 static int linear_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    if (entry_wants(e, 0) && !(dx[0] = product(dy[0], e->in[1]))) return -1;
-    if (entry_wants(e, 1) && !(dx[1] = product(cnn_transpose(dy[0], 1, 2), e->in[0]))) return -1;
+    cnn_tensor *g = as_operand(dy[0]);
+    if (!g) return -1;
+    if (entry_wants(e, 0) && !(dx[0] = product(g, as_operand(e->in[1])))) return -1;
+    if (entry_wants(e, 1) && !(dx[1] = product(cnn_transpose(g, 1, 2), as_operand(e->in[0]))))
+        return -1;
     if (!entry_wants(e, 2)) return 0;
     dx[2] = cnn_view(cnn_sum(dy[0], (const int[]){1}, 1), e->in[2]->size, 1);
     return dx[2] ? 0 : -1;
@@ -205,9 +208,9 @@ cnn_tensor *cnn_linear(cnn_tensor *x, cnn_tensor *w, cnn_tensor *b) {
     if (macs < 0) return scope_end(scope, 0);
 
     int nd = x->nd;
-    x = as_f32(x);
+    x = as_operand(x);
     if (x && nd != 2) x = cnn_view(x, matrix, 2);
-    cnn_tensor *in[] = {as_matrix(x), as_matrix(as_f32(w)), as_vector(b)};
+    cnn_tensor *in[] = {as_matrix(x), as_matrix(as_operand(w)), as_vector(b)};
     if (!in[0] || !in[1] || (b && !in[2])) return scope_end(scope, 0);
     const int64_t rows[2] = {matrix[0], w->size[0]};
     cnn_tensor *y =

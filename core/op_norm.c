@@ -31,12 +31,14 @@ static const float *values(const cnn_tensor *x) { return x ? tensor_f32(x) : 0; 
 static int emit_gradient(const cnn_op *op, cnn_entry *e, cnn_tensor *dy, cnn_tensor *mean,
                          cnn_tensor *rstd, int gamma_at, cnn_tensor **dx) {
     const norm_attr *a = entry_attr(e);
-    cnn_tensor *x = e->in[0];
-    cnn_tensor *in[] = {as_dense_channels_last(x), as_channels_last(dy), mean, rstd,
-                        e->in[gamma_at]};
+    cnn_tensor *x = as_activation(e->in[0]);
+    if (!x) return -1;
+    k_dtype dtype = tensor_dtype(x);
+    cnn_tensor *in[] = {as_dense_channels_last(x), as_channels_last(as_dtype(dy, dtype)), mean,
+                        rstd, e->in[gamma_at]};
     if (!in[0] || !in[1]) return -1;
     cnn_dev device = tensor_device(in[1]);
-    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, device),
+    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, dtype, device),
                          tensor_new(&a->s.c, 1, K_F32, device),
                          tensor_new(&a->s.c, 1, K_F32, device)};
     if (!out[0] || !out[1] || !out[2] || tape_append(op, in, 5, out, 3, a, sizeof *a)) return -1;
@@ -226,7 +228,8 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
     norm_attr a;
     if (check_batch_norm(x, gamma, beta, mean, var, training, momentum, eps, &a))
         return scope_end(scope, 0);
-    cnn_tensor *in[] = {as_channels_last(as_f32(x)), mean, var, as_vector(gamma), as_vector(beta)};
+    cnn_tensor *in[] = {as_channels_last(as_activation(x)), mean, var, as_vector(gamma),
+                        as_vector(beta)};
     if (!in[0] || (gamma && !in[3]) || (beta && !in[4]) || statistics(in[0], &in[1], &in[2], &a))
         return scope_end(scope, 0);
     cnn_tensor *stats[] = {in[1], in[2]}, *running[] = {mean, var};
@@ -234,8 +237,9 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
     in[2] =
         tape_append1(&op_rstd, &stats[1], 1, tensor_new(&a.s.c, 1, K_F32, device), &a, sizeof a);
     if (!in[2]) return scope_end(scope, 0);
-    cnn_tensor *y = tape_append1(&op_batch_norm, in, 5, new_channels_last(x->size, x->nd, device),
-                                 &a, sizeof a);
+    cnn_tensor *y =
+        tape_append1(&op_batch_norm, in, 5,
+                     new_channels_last(x->size, x->nd, tensor_dtype(in[0]), device), &a, sizeof a);
     if (!y || !training || !a.training || !mean) return scope_end(scope, y);
     double m = (double)a.s.rows;
     running_attr r = {(float)(1 - momentum), {(float)momentum, (float)(momentum * m / (m - 1))}};
@@ -287,7 +291,7 @@ static cnn_tensor *normalize(const cnn_op *op, cnn_tensor *x, cnn_tensor *gamma,
     cnn_dev device = tensor_device(x);
     int64_t count = a->s.rows / a->s.pixels * a->s.groups;
     cnn_tensor *in[] = {x, gamma, beta};
-    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, device),
+    cnn_tensor *out[] = {new_channels_last(x->size, x->nd, K_F32, device),
                          tensor_new(&count, 1, K_F32, device),
                          tensor_new(&count, 1, K_F32, device)};
     if (!out[0] || !out[1] || !out[2] || tape_append(op, in, 3, out, 3, a, sizeof *a)) return 0;

@@ -61,6 +61,7 @@ void loop_make(k_loop *l, const cnn_tensor *y, const cnn_tensor *a, const cnn_te
 typedef struct {
     cnn_op op; /* first: an entry's op is one of these */
     size_t slot;
+    int wide; /* has no kernel for bf16 activations */
 } pointwise;
 
 typedef struct {
@@ -112,8 +113,9 @@ static cnn_tensor *output_for(cnn_tensor *const *in, int n, const int64_t *size,
         channels_last |= tensor_is_channels_last(in[i]);
     }
     cnn_dev device = meta ? DEV_META : tensor_device(in[0]);
-    if (channels_last) return tensor_new_channels_last(size, K_F32, device);
-    return like ? tensor_new_like(like, K_F32) : tensor_new(size, nd, K_F32, device);
+    k_dtype dtype = tensor_dtype(in[0]);
+    if (channels_last) return tensor_new_channels_last(size, dtype, device);
+    return like ? tensor_new_like(like, dtype) : tensor_new(size, nd, dtype, device);
 }
 
 static cnn_tensor *apply(const pointwise *op, cnn_tensor *a, cnn_tensor *b, cnn_tensor *c, int n,
@@ -131,8 +133,11 @@ static cnn_tensor *apply(const pointwise *op, cnn_tensor *a, cnn_tensor *b, cnn_
     cnn_dev device = DEV_CPU;
     for (int i = 0; i < n; i++)
         if (tensor_device(in[i]) == DEV_CUDA) device = DEV_CUDA;
-    for (int i = 0; i < n; i++)
-        if (!(in[i] = as_f32(as_beside(in[i], device)))) return scope_end(scope, 0);
+    for (int i = 0; i < n; i++) {
+        in[i] = as_beside(in[i], device);
+        if (op->wide) in[i] = as_f32(in[i]);
+    }
+    if (as_activations(in, n) < 0) return scope_end(scope, 0);
     pointwise_attr attr = {{(float)p0, (float)p1}};
     cnn_tensor *y = output_for(in, n, size, nd);
     return scope_end(scope, tape_append1(&op->op, in, n, y, &attr, sizeof attr));
@@ -280,14 +285,17 @@ FUSED(clamp, A)
 
 enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before they write it */
 
-#define POINTWISE(which, gradient_of, in, out)                                                     \
+#define POINTWISE_OP(which, gradient_of, in, out, wide)                                            \
     static const pointwise op_##which = {{.name = #which,                                          \
                                           .run = pointwise_run,                                    \
                                           .gradient = gradient_of,                                 \
                                           .saves_in = in,                                          \
                                           .saves_out = out,                                        \
                                           .reuses_in = ANY_INPUT},                                 \
-                                         offsetof(k_table, which)};
+                                         offsetof(k_table, which),                                 \
+                                         wide};
+#define POINTWISE(which, gradient_of, in, out) POINTWISE_OP(which, gradient_of, in, out, 0)
+#define WIDE(which, gradient_of, in, out)      POINTWISE_OP(which, gradient_of, in, out, 1)
 POINTWISE(add, add_gradient, 0, 0)
 POINTWISE(sub, sub_gradient, 0, 0)
 POINTWISE(mul, mul_gradient, 3, 0)
@@ -295,16 +303,17 @@ POINTWISE(div, div_gradient, 2, 1)
 POINTWISE(pow, pow_gradient, 3, 1)
 static const pointwise op_square = {
     {.name = "power", .run = pointwise_run, .gradient = square_gradient, .saves_in = 1},
-    offsetof(k_table, mul)};
+    offsetof(k_table, mul),
+    0};
 POINTWISE(maximum, maximum_gradient, 3, 0)
 POINTWISE(minimum, minimum_gradient, 3, 0)
-POINTWISE(eq, 0, 0, 0)
-POINTWISE(ne, 0, 0, 0)
-POINTWISE(lt, 0, 0, 0)
-POINTWISE(le, 0, 0, 0)
-POINTWISE(gt, 0, 0, 0)
-POINTWISE(ge, 0, 0, 0)
-POINTWISE(where, where_gradient, 1, 0)
+WIDE(eq, 0, 0, 0)
+WIDE(ne, 0, 0, 0)
+WIDE(lt, 0, 0, 0)
+WIDE(le, 0, 0, 0)
+WIDE(gt, 0, 0, 0)
+WIDE(ge, 0, 0, 0)
+WIDE(where, where_gradient, 1, 0)
 POINTWISE(neg, neg_gradient, 0, 0)
 POINTWISE(exp, exp_gradient, 0, 1)
 POINTWISE(log, log_gradient, 1, 0)
@@ -324,7 +333,9 @@ const cnn_op *const relu_op = &op_relu.op, *const add_op = &op_add.op;
 
 #define FUSED_GRADIENT(which)                                                                      \
     static const pointwise which = {                                                               \
-        {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT}, offsetof(k_table, which)};
+        {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT},                            \
+        offsetof(k_table, which),                                                                  \
+        0};
 FUSED_GRADIENT(tanh_grad)
 FUSED_GRADIENT(sigmoid_grad)
 FUSED_GRADIENT(relu_grad)

@@ -38,9 +38,10 @@ static int check_pool(const char *op, const cnn_tensor *x, const window *v, k_po
     return 0;
 }
 
-/* The output of pooling, and likewise the gradient of its input. */
-static cnn_tensor *new_images(const k_pool *s, int64_t h, int64_t w, cnn_dev device) {
-    return tensor_new_channels_last((const int64_t[]){s->n, s->c, h, w}, K_F32, device);
+/* The output of pooling x, and likewise the gradient of its input from that of its output, x. */
+static cnn_tensor *new_images(const k_pool *s, int64_t h, int64_t w, const cnn_tensor *x) {
+    return tensor_new_channels_last((const int64_t[]){s->n, s->c, h, w}, tensor_dtype(x),
+                                    tensor_device(x));
 }
 
 /* ------------------------------------------------------------------------------------- maximum */
@@ -65,10 +66,10 @@ static int max_pool_run(cnn_entry *e) {
 
 static int max_pool_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const k_pool *s = entry_attr(e);
-    cnn_tensor *in[] = {as_channels_last(dy[0]), e->out[1]};
+    cnn_tensor *in[] = {as_channels_last(as_activation(dy[0])), e->out[1]};
     if (!in[0]) return -1;
-    dx[0] = tape_append1(&op_max_pool_grad, in, 2, new_images(s, s->h, s->w, tensor_device(in[0])),
-                         s, sizeof *s);
+    dx[0] =
+        tape_append1(&op_max_pool_grad, in, 2, new_images(s, s->h, s->w, in[0]), s, sizeof *s);
     return dx[0] ? 0 : -1;
 }
 
@@ -84,11 +85,11 @@ cnn_tensor *cnn_max_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph
         return scope_end(scope, fail_null("max_pool2d: expected a kernel of at most %d pixels, got "
                                           "%dx%d (pool twice with smaller ones)",
                                           MAX_TAPS, kh, kw));
-    x = as_channels_last(as_f32(x));
+    x = as_channels_last(as_activation(x));
     if (!x) return scope_end(scope, 0);
     int wants_index = x->requires_grad && cnn_grad_enabled();
     cnn_dev device = tensor_device(x);
-    cnn_tensor *out[2] = {new_images(&s, s.oh, s.ow, device), 0};
+    cnn_tensor *out[2] = {new_images(&s, s.oh, s.ow, x), 0};
     if (wants_index) out[1] = tensor_new((const int64_t[]){s.n, s.oh, s.ow, s.c}, 4, K_U8, device);
     if (!out[0] || (wants_index && !out[1]) ||
         tape_append(&op_max_pool, &x, 1, out, 1 + wants_index, &s, sizeof s))
@@ -116,10 +117,9 @@ static int avg_pool_run(cnn_entry *e) {
 
 static int avg_pool_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const k_pool *s = entry_attr(e);
-    cnn_tensor *g = as_channels_last(dy[0]);
+    cnn_tensor *g = as_channels_last(as_activation(dy[0]));
     if (!g) return -1;
-    dx[0] = tape_append1(&op_avg_pool_grad, &g, 1, new_images(s, s->h, s->w, tensor_device(g)), s,
-                         sizeof *s);
+    dx[0] = tape_append1(&op_avg_pool_grad, &g, 1, new_images(s, s->h, s->w, g), s, sizeof *s);
     return dx[0] ? 0 : -1;
 }
 
@@ -130,9 +130,9 @@ static const cnn_op op_adaptive_avg_pool = {
     .name = "adaptive_avg_pool2d", .run = avg_pool_run, .gradient = avg_pool_gradient};
 
 static cnn_tensor *average(const cnn_op *op, cnn_tensor *x, const k_pool *s) {
-    x = as_channels_last(as_f32(x));
+    x = as_channels_last(as_activation(x));
     if (!x) return 0;
-    return tape_append1(op, &x, 1, new_images(s, s->oh, s->ow, tensor_device(x)), s, sizeof *s);
+    return tape_append1(op, &x, 1, new_images(s, s->oh, s->ow, x), s, sizeof *s);
 }
 
 cnn_tensor *cnn_avg_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw) {

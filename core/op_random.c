@@ -26,9 +26,10 @@ static const cnn_op op_dropout_grad = {
 
 static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     const dropout_attr *a = entry_attr(e);
-    cnn_tensor *g = a->pixels ? as_dense_channels_last(dy[0]) : as_dense(dy[0]);
+    cnn_tensor *g = as_activation(dy[0]);
+    g = a->pixels ? as_dense_channels_last(g) : as_dense(g);
     if (!g) return -1;
-    dx[0] = tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, K_F32), a, sizeof *a);
+    dx[0] = tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, tensor_dtype(g)), a, sizeof *a);
     return dx[0] ? 0 : -1;
 }
 
@@ -43,11 +44,11 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     if (check_tensor("dropout", "x", x)) return scope_end(scope, 0);
     if (!(p >= 0 && p < 1))
         return scope_end(scope, fail_null("dropout: expected p from 0 to below 1, got %g", p));
-    x = as_f32(x);
+    x = as_activation(x);
     if (!x || p == 0) return scope_end(scope, x);
     if (!is_packed(x)) x = as_dense(x);
     if (!x) return scope_end(scope, 0);
     dropout_attr a = {{cnn_seed(), rng_next_stream()}, (float)p, !tensor_is_dense(x)};
-    return scope_end(scope,
-                     tape_append1(&op_dropout, &x, 1, tensor_new_like(x, K_F32), &a, sizeof a));
+    return scope_end(scope, tape_append1(&op_dropout, &x, 1, tensor_new_like(x, tensor_dtype(x)), &a,
+                                         sizeof a));
 }

@@ -86,6 +86,8 @@ static int read_axes(const char *op, const cnn_tensor *x, const int *axes, int n
     return 0;
 }
 
+static const reduction op_sum;
+
 static cnn_tensor *reduce(const reduction *op, cnn_tensor *x, const int *axes, int n) {
     int scope = scope_begin();
     reduce_attr attr;
@@ -97,7 +99,8 @@ static cnn_tensor *reduce(const reduction *op, cnn_tensor *x, const int *axes, i
                                    op->op.name, shape_text(x)));
     int64_t size[CNN_MAX_DIM];
     for (int a = 0; a < x->nd; a++) size[a] = attr.reduced >> a & 1 ? 1 : x->size[a];
-    if (!(x = as_f32(x))) return scope_end(scope, 0);
+    x = op == &op_sum ? as_activation(x) : as_f32(x); /* sums are f32 in any case */
+    if (!x) return scope_end(scope, 0);
     cnn_tensor *y = tensor_new(size, n ? x->nd : 0, K_F32, tensor_device(x));
     return scope_end(scope, tape_append1(&op->op, &x, 1, y, &attr, sizeof attr));
 }

@@ -18,7 +18,7 @@ void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x) {
     k_loop l;
     loop_make(&l, y, x, 0, 0);
     int bytes = dtype_bytes[tensor_dtype(y)];
-    if (bytes == 4) { /* i32 too: a copy does not look at the bits */
+    if (bytes == 4 || k == card_narrow_kernels()) { /* i32 too: a copy does not look at the bits */
         k->copy(&l, tensor_f32(y), tensor_f32(x), 0, 0, none);
         return;
     }
@@ -105,17 +105,12 @@ static int cast_run(cnn_entry *e) {
     return 0;
 }
 
-static int cast_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    (void)e; /* gradients are f32, and so is every tensor that has one */
-    dx[0] = dy[0];
-    return 0;
-}
-
-static const cnn_op op_cast = {.name = "to", .run = cast_run, .gradient = cast_gradient};
+static const cnn_op op_cast = {
+    .name = "to", .run = cast_run, .gradient = copy_gradient, .casts = 1};
 static const cnn_op op_cast_whole = {.name = "to", .run = cast_run}; /* to whole numbers */
 
-static cnn_tensor *cast(cnn_tensor *x, k_dtype dtype) {
-    if (tensor_dtype(x) == dtype) return x;
+cnn_tensor *as_dtype(cnn_tensor *x, k_dtype dtype) {
+    if (!x || tensor_dtype(x) == dtype) return x;
     cnn_tensor *y = tensor_new_like(x, dtype);
     if (y && !tensor_same_dense_layout(x, y)) x = as_dense(x);
     if (!y || !x) return 0;
@@ -124,7 +119,21 @@ static cnn_tensor *cast(cnn_tensor *x, k_dtype dtype) {
     return tape_append1(whole ? &op_cast_whole : &op_cast, &x, 1, y, 0, 0);
 }
 
-cnn_tensor *as_f32(cnn_tensor *x) { return x ? cast(x, K_F32) : 0; }
+cnn_tensor *as_f32(cnn_tensor *x) { return as_dtype(x, K_F32); }
+
+int is_activation(const cnn_tensor *x) {
+    return tensor_dtype(x) == K_BF16 && tensor_device(x) == DEV_CUDA && card_is_mixed();
+}
+
+cnn_tensor *as_activation(cnn_tensor *x) { return x && is_activation(x) ? x : as_f32(x); }
+
+int as_activations(cnn_tensor **x, int n) {
+    int narrow = 1;
+    for (int i = 0; i < n; i++) narrow &= x[i] && is_activation(x[i]);
+    for (int i = 0; i < n && !narrow; i++)
+        if (!(x[i] = as_f32(x[i]))) return -1;
+    return 0;
+}
 
 /* -------------------------------------------------------------------------------------- device */
 
@@ -186,7 +195,7 @@ cnn_tensor *cnn_to(cnn_tensor *x, const char *where) {
     int scope = scope_begin();
     if (check_tensor("to", "x", x) < 0) return scope_end(scope, 0);
     for (int i = 0; i < K_DTYPES; i++)
-        if (!strcmp(where, dtype_names[i])) return scope_end(scope, cast(x, (k_dtype)i));
+        if (!strcmp(where, dtype_names[i])) return scope_end(scope, as_dtype(x, (k_dtype)i));
     int device = parse_device("to", where);
     if (device < 0) return scope_end(scope, 0);
     return scope_end(scope, move(x, (cnn_dev)device));

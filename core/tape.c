@@ -121,6 +121,7 @@ static cnn_tensor *entry_hold(cnn_tensor *x) {
     depth = saved;
     if (!y) return 0;
     y->requires_grad = x->requires_grad;
+    y->narrow = is_activation(x);
     y->output = x->output;
     if ((y->entry = x->entry)) y->entry->refs++;
     return y;
@@ -154,7 +155,12 @@ int entry_wants(const cnn_entry *e, int input) {
     return e->in[input] && e->in[input]->requires_grad;
 }
 
-const k_table *entry_kernels(const cnn_entry *e) { return kernels_of(tensor_device(e->out[0])); }
+const k_table *entry_kernels(const cnn_entry *e) {
+    const cnn_tensor *x = e->n_in && e->in[0] ? e->in[0] : e->out[0];
+    cnn_dev device = tensor_device(e->out[0]);
+    int narrow = device == DEV_CUDA && tensor_dtype(x) == K_BF16;
+    return narrow ? card_narrow_kernels() : kernels_of(device);
+}
 
 /* -------------------------------------------------------------------------------------- running */
 

@@ -40,19 +40,25 @@ void k_images_cuda(k_table *t);
 void k_optim_cuda(k_table *t);
 void k_conv_cuda(k_table *t);
 void k_gemm_cuda(k_table *t);
-int k_gemm_cublas(k_table *t); /* 0, or -1 when the library is not there */
-int k_conv_cudnn(k_table *t);
+/* The same families for bf16 activations, over a copy of the table above (kernels.h says which
+ * slots). */
+void k_pointwise_narrow_cuda(k_table *t);
+void k_reduce_narrow_cuda(k_table *t);
+void k_norm_narrow_cuda(k_table *t);
+void k_pool_narrow_cuda(k_table *t);
+void k_random_narrow_cuda(k_table *t);
+void k_product_narrow_cuda(k_table *t); /* convolutions and products */
+int k_gemm_cublas(k_table *t, k_table *narrow); /* 0, or -1 when the library is not there */
+int k_conv_cudnn(k_table *t, k_table *narrow);
 int k_cublas_version(void); /* 0: not there */
 int k_cudnn_version(void);
 const char *k_cudnn_why(void);
 int k_cudnn_plan_text(const k_conv *s, k_direction direction, int joined, k_precision p,
                       const char *card, char *text, size_t n);
 
-/* bf16 and back for a matrix whose rows lie ld floats apart; the bf16 rows are dense. The way back
- * adds a bias of c floats, unless NULL, and cuts off at 0 with `relu`. (narrow_cuda.cu) */
-void k_narrow_rows(int64_t rows, int64_t c, int64_t ld, const float *x, void *y);
-void k_widen_rows(int64_t rows, int64_t c, const void *x, const float *bias, int relu, int64_t ld,
-                  float *y);
+/* Matrices of float32 to bf16, and back, by row strides of ldx and ldy elements. */
+void k_narrow_rows(int64_t rows, int64_t c, int64_t ldx, const float *x, int64_t ldy, void *y);
+void k_widen_rows(int64_t rows, int64_t c, int64_t ldx, const void *x, int64_t ldy, float *y);
 
 #ifdef __cplusplus
 }

@@ -5,11 +5,13 @@
  * that the heuristics offer; with it, the first run times up to CANDIDATES of them and the kernel
  * of our own on the real tensors, unless it is being recorded, and keeps the fastest.
  *
- * Scratch: [x w y as bf16, with K_MIXED_BF16 alone][cuDNN's workspace], or what the kernel of our
- * own wants if that is more, since it takes over what cuDNN has no engine for.
+ * The same slots stand in both tables: with K_MIXED_BF16 they are called from that for bf16, else
+ * from that for float32.
  *
- * bf16: cuDNN has no precompiled engine from bf16 to float32, so its result is bf16 too; the pass
- * that widens it adds the bias in float32.
+ * Scratch: cuDNN's workspace, or what the kernel of our own wants, which takes over what cuDNN has
+ * no engine for. Of float32 that is whichever is more, as it also takes over what lies at odd
+ * places; bf16 does not, and our own kernel for it wants much, so there it is the workspace alone
+ * where there is an engine.
  *
  * Surprising: rows that are not dense cost a copy. The plan for a channel slice wants as much more
  * workspace as the slice has bytes, which is where cuDNN packs it. */
@@ -21,19 +23,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 8, TIMED_RUNS = 3, PAGE = 256 };
+enum { CANDIDATES = 8, TIMED_RUNS = 3 };
 
-static k_table own; /* as it was before, for what cuDNN cannot do */
+/* The tables as they were before, for what cuDNN cannot do; the second is that for bf16. */
+static k_table own[2];
+
+static int is_mixed(void) { return k_precision_now() == K_MIXED_BF16; }
+static const k_table *ours(void) { return &own[is_mixed()]; }
 
 /* ------------------------------------------------------------------------------------ the plans */
 
 typedef struct {
     k_problem p;
     k_plan plan[CANDIDATES];
-    int plans;                              /* 0: the kernel of our own */
-    int tuned;                              /* plan[0] is the fastest, not only the first */
-    int64_t x_at, w_at, y_at, workspace_at; /* in the scratch memory */
-    int64_t total;                          /* bytes of it */
+    int plans;         /* 0: the kernel of our own */
+    int tuned;         /* plan[0] is the fastest, not only the first */
+    int64_t workspace; /* the largest of them, in bytes */
 } entry;
 
 static struct {
@@ -66,22 +71,15 @@ static int grow(void) {
     return 0;
 }
 
-static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
-
-/* Where things lie in the scratch memory, for the largest workspace among the plans. */
-static void lay_out(entry *e) {
-    const k_conv *s = &e->p.s;
-    int64_t narrow = e->p.precision == K_MIXED_BF16 ? 2 : 0, workspace = 0;
+/* The largest workspace among the plans. */
+static void count_scratch(entry *e) {
+    e->workspace = 0;
     for (int i = 0; i < e->plans; i++)
-        if (e->plan[i].workspace > workspace) workspace = e->plan[i].workspace;
-    e->x_at = 0;
-    e->w_at = e->x_at + pages(narrow * s->n * s->h * s->w * s->c);
-    e->y_at = e->w_at + pages(narrow * s->o * s->kh * s->kw * (s->c / s->groups));
-    e->workspace_at = e->y_at + pages(narrow * s->n * s->oh * s->ow * s->o);
-    e->total = e->plans ? e->workspace_at + workspace : 0;
+        if (e->plan[i].workspace > e->workspace) e->workspace = e->plan[i].workspace;
 }
 
-/* The plans for that problem, made if there are none yet; NULL: no memory for them. */
+/* The plans for that problem with a workspace of at most `limit` bytes, made if there are none yet;
+ * NULL: no memory for them. */
 static entry *entry_for(const k_problem *p, int64_t limit) {
     if (2 * (cache.used + 1) > cache.slots && grow()) return NULL;
     entry **slot = slot_of(cache.slot, cache.slots, p);
@@ -93,7 +91,7 @@ static entry *entry_for(const k_problem *p, int64_t limit) {
     if (place.handle)
         e->plans = k_find_plans(p, place, limit, k_autotune() ? CANDIDATES : 1, e->plan, NULL, 0);
     cache.without += !e->plans && !p->joined;
-    lay_out(e);
+    count_scratch(e);
     cache.used++;
     return *slot = e;
 }
@@ -112,7 +110,7 @@ const char *k_cudnn_why(void) {
 typedef struct {
     const k_conv *s;
     k_direction direction;
-    float *x, *w, *y;
+    float *x, *w, *y; /* or bf16, as kernels.h has it */
     const float *bias;
     int relu; /* of a forward one: behind it */
     void *scratch;
@@ -123,13 +121,14 @@ static int is_empty(const k_conv *s) {
 }
 
 static void run_own(const call *c) {
+    const k_table *t = ours();
     if (c->relu) {
-        own.conv_relu(c->s, c->x, c->w, c->bias, c->y, c->scratch);
+        t->conv_relu(c->s, c->x, c->w, c->bias, c->y, c->scratch);
         return;
     }
-    if (c->direction == K_FORWARD) own.conv_forward(c->s, c->x, c->w, c->bias, c->y, c->scratch);
-    if (c->direction == K_DATA_GRAD) own.conv_data_grad(c->s, c->y, c->w, c->x, c->scratch);
-    if (c->direction == K_WEIGHT_GRAD) own.conv_weight_grad(c->s, c->x, c->y, c->w, c->scratch);
+    if (c->direction == K_FORWARD) t->conv_forward(c->s, c->x, c->w, c->bias, c->y, c->scratch);
+    if (c->direction == K_DATA_GRAD) t->conv_data_grad(c->s, c->y, c->w, c->x, c->scratch);
+    if (c->direction == K_WEIGHT_GRAD) t->conv_weight_grad(c->s, c->x, c->y, c->w, c->scratch);
 }
 
 /* What the graph did not do, in passes of its own. */
@@ -140,38 +139,16 @@ static void finish(const call *c, int joined) {
                 .sy = {c->s->ldy, 1},
                 .sa = {c->s->ldy, 1},
                 .sb = {0, 1}};
-    if (c->bias && !(joined & K_BIAS)) own.add(&l, c->y, c->y, c->bias, NULL, none);
-    if (c->relu && !(joined & K_RELU)) own.relu(&l, c->y, c->y, NULL, NULL, none);
-}
-
-static int run_plan(const entry *e, const k_plan *plan, const call *c, void *x, void *w, void *y,
-                    char *why, size_t n) {
-    static const k_tensor names[] = {K_X, K_W, K_Y, K_BIAS_OF_Y};
-    void *pointers[] = {x, w, y, (void *)c->bias};
-    return k_run_plan(plan, k_cudnn_handle(), e->p.joined & K_BIAS ? 4 : 3, names, pointers,
-                      plan->workspace ? (char *)c->scratch + e->workspace_at : NULL, why, n);
-}
-
-/* Rounds the inputs, runs the plan on them, widens the result. */
-static int run_narrow(const entry *e, const k_plan *plan, const call *c, char *why, size_t n) {
-    const k_conv *s = c->s;
-    char *x = (char *)c->scratch + e->x_at, *w = (char *)c->scratch + e->w_at,
-         *y = (char *)c->scratch + e->y_at;
-    int64_t pixels = s->n * s->h * s->w, outputs = s->n * s->oh * s->ow;
-    int64_t weights = s->o * s->kh * s->kw * (s->c / s->groups);
-    if (c->direction != K_DATA_GRAD) k_narrow_rows(pixels, s->c, s->ldx, c->x, x);
-    if (c->direction != K_WEIGHT_GRAD) k_narrow_rows(1, weights, weights, c->w, w);
-    if (c->direction != K_FORWARD) k_narrow_rows(outputs, s->o, s->ldy, c->y, y);
-    if (run_plan(e, plan, c, x, w, y, why, n)) return -1;
-    if (c->direction == K_FORWARD) k_widen_rows(outputs, s->o, y, c->bias, c->relu, s->ldy, c->y);
-    if (c->direction == K_DATA_GRAD) k_widen_rows(pixels, s->c, x, NULL, 0, s->ldx, c->x);
-    if (c->direction == K_WEIGHT_GRAD) k_widen_rows(1, weights, w, NULL, 0, weights, c->w);
-    return 0;
+    if (c->bias && !(joined & K_BIAS)) ours()->add(&l, c->y, c->y, c->bias, NULL, none);
+    if (c->relu && !(joined & K_RELU)) ours()->relu(&l, c->y, c->y, NULL, NULL, none);
 }
 
 static int run(const entry *e, const k_plan *plan, const call *c, char *why, size_t n) {
-    if (e->p.precision == K_MIXED_BF16) return run_narrow(e, plan, c, why, n);
-    if (run_plan(e, plan, c, c->x, c->w, c->y, why, n)) return -1;
+    static const k_tensor names[] = {K_X, K_W, K_Y, K_BIAS_OF_Y};
+    void *pointers[] = {c->x, c->w, c->y, (void *)c->bias};
+    if (k_run_plan(plan, k_cudnn_handle(), e->p.joined & K_BIAS ? 4 : 3, names, pointers,
+                   plan->workspace ? c->scratch : NULL, why, n))
+        return -1;
     finish(c, e->p.joined);
     return 0;
 }
@@ -203,7 +180,8 @@ static float time_of(const entry *e, const k_plan *plan, const call *c, cudaEven
     return cudaEventElapsedTime(&time, begin, end) == cudaSuccess ? time : -1;
 }
 
-/* Keeps the fastest of the plans, or none if the kernel of our own is. */
+/* Keeps the fastest of the plans, or none if the kernel of our own is, which is not tried for bf16.
+ */
 static void tune(entry *e, const call *c) {
     cudaEvent_t begin, end;
     if (cudaEventCreate(&begin) != cudaSuccess) return;
@@ -212,17 +190,19 @@ static void tune(entry *e, const call *c) {
         return;
     }
     int best = -1;
-    float least = time_of(e, NULL, c, begin, end);
+    float least = is_mixed() ? -1 : time_of(e, NULL, c, begin, end);
     for (int i = 0; i < e->plans; i++) {
         float time = time_of(e, &e->plan[i], c, begin, end);
         if (time >= 0 && (least < 0 || time < least)) best = i, least = time;
     }
+    if (best < 0 && is_mixed())
+        best = 0; /* none could be timed, and our own has no scratch memory */
     for (int i = 0; i < e->plans; i++)
         if (i != best) k_free_plan(&e->plan[i]);
     if (best > 0) e->plan[0] = e->plan[best];
     e->plans = best >= 0;
     e->tuned = 1;
-    lay_out(e);
+    count_scratch(e);
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
 }
@@ -237,49 +217,60 @@ static entry *aligned_entry(const k_conv *s, k_direction direction, int joined) 
     return entry_for(&p, K_MOST_WORKSPACE);
 }
 
-/* Bias and ReLU are joined in the graph where there is an engine for that, except with bf16, where
- * the pass that widens does them. */
-static int may_join(void) { return k_precision_now() != K_MIXED_BF16; }
+static int has_plan(const entry *e) { return e && e->plans; }
 
-/* What the convolution alone needs, and with `joined` in its graph. */
+/* What the convolution alone needs, and with `joined` in its graph, where there is an engine for
+ * that; `bytes`: what our own does. */
 static int64_t scratch_of(const k_conv *s, k_direction direction, int joined, int64_t bytes) {
     if (is_empty(s)) return bytes;
     entry *alone = aligned_entry(s, direction, 0);
-    entry *with = joined && may_join() ? aligned_entry(s, direction, joined) : NULL;
-    if (alone && alone->total > bytes) bytes = alone->total;
-    return with && with->total > bytes ? with->total : bytes;
+    entry *with = joined ? aligned_entry(s, direction, joined) : NULL;
+    if (has_plan(alone)) {
+        if (is_mixed()) bytes = 0;
+        if (alone->workspace > bytes) bytes = alone->workspace;
+    }
+    return has_plan(with) && with->workspace > bytes ? with->workspace : bytes;
 }
 
 static int64_t conv_scratch(const k_conv *s, k_direction direction) {
     return scratch_of(s, direction, direction == K_FORWARD ? K_BIAS : 0,
-                      own.conv_scratch(s, direction));
+                      ours()->conv_scratch(s, direction));
 }
 
 static int64_t conv_relu_scratch(const k_conv *s) {
-    return scratch_of(s, K_FORWARD, K_BIAS | K_RELU, own.conv_relu_scratch(s));
+    return scratch_of(s, K_FORWARD, K_BIAS | K_RELU, ours()->conv_relu_scratch(s));
 }
 
-/* The plans for these pointers: what lies at odd places has other plans, which have to do with the
- * memory that was given. */
-static entry *entry_of_call(const call *c, int joined) {
-    uintptr_t all = (uintptr_t)c->x | (uintptr_t)c->w | (uintptr_t)c->y |
-                    (joined & K_BIAS ? (uintptr_t)c->bias : 0);
-    if (all % 16 == 0 || k_precision_now() == K_MIXED_BF16)
-        return aligned_entry(c->s, c->direction, joined);
+static int is_aligned(const call *c) {
+    return ((uintptr_t)c->x | (uintptr_t)c->w | (uintptr_t)c->y) % 16 == 0;
+}
+
+/* The plans of the convolution alone for these pointers: what lies at odd places has other plans,
+ * which have to do with the memory that was given. */
+static entry *entry_of_call(const call *c) {
+    if (is_aligned(c)) return aligned_entry(c->s, c->direction, 0);
     k_problem p;
-    k_fill_problem(&p, c->s, c->direction, joined, k_precision_now());
+    k_fill_problem(&p, c->s, c->direction, 0, k_precision_now());
     p.align = 4;
     int64_t room = c->relu ? conv_relu_scratch(c->s) : conv_scratch(c->s, c->direction);
     entry *e = entry_for(&p, room);
-    return e && e->total <= room ? e : NULL;
+    return e && e->workspace <= room ? e : NULL;
+}
+
+/* The same with bias and ReLU in the graph; NULL: not so. For odd places cuDNN offers the very
+ * engines that it has for others, so these are not trusted there. */
+static entry *joined_entry(const call *c) {
+    if (!c->bias || !is_aligned(c) || (uintptr_t)c->bias % 16) return NULL;
+    entry *e = aligned_entry(c->s, c->direction, c->relu ? K_BIAS | K_RELU : K_BIAS);
+    return e && (e->plans || e->tuned) ? e : NULL;
 }
 
 static void convolve(const call *c) {
     char why[400];
     entry *e = NULL;
     if (!is_empty(c->s)) {
-        if (c->bias && may_join()) e = entry_of_call(c, c->relu ? K_BIAS | K_RELU : K_BIAS);
-        if (!e || (!e->plans && !e->tuned)) e = entry_of_call(c, 0);
+        e = joined_entry(c);
+        if (!e) e = entry_of_call(c);
     }
     if (e && e->plans && k_autotune() && !e->tuned && !is_being_recorded()) tune(e, c);
     if (!e || !e->plans)
@@ -308,14 +299,19 @@ static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, f
     convolve(&(call){s, K_WEIGHT_GRAD, (float *)x, dw, (float *)dy, NULL, 0, scratch});
 }
 
-int k_conv_cudnn(k_table *t) {
-    if (!k_cudnn()) return -1;
-    own = *t;
+static void take_over(k_table *t) {
     t->conv_forward = conv_forward;
     t->conv_relu = conv_relu;
     t->conv_relu_scratch = conv_relu_scratch;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;
+}
+
+int k_conv_cudnn(k_table *t, k_table *narrow) {
+    if (!k_cudnn()) return -1;
+    own[0] = *t, own[1] = *narrow;
+    take_over(t);
+    take_over(narrow);
     return 0;
 }

@@ -17,11 +17,13 @@
 extern "C" {
 #endif
 
-enum { K_DEVICE_VERSION = 1 }; /* goes up whenever this file or kernels.h changes its layouts */
+enum { K_DEVICE_VERSION = 2 }; /* goes up whenever this file or kernels.h changes its layouts */
 
 typedef struct k_graph k_graph; /* a recorded step, ready to run again */
 
-/* K_TF32_CONV: convolutions in tf32, products in fp32, as PyTorch has it unless told otherwise. */
+/* K_TF32_CONV: convolutions in tf32, products in fp32, as PyTorch has it unless told otherwise.
+ * K_MIXED_BF16: the engine takes the second table for convolutions, products and what follows
+ * them; master weights, statistics and sums are float32. */
 typedef enum { K_FP32, K_TF32_CONV, K_TF32, K_MIXED_BF16 } k_precision;
 
 /* What cuDNN may compute together with a forward convolution, as a set. Bias and ReLU follow it;
@@ -53,9 +55,10 @@ typedef struct {
     int (*count)(void);     /* cards that can be used, or -1 */
     int (*open)(int index); /* the process's card; a second call must name the same one */
     int (*card)(k_card *card);
-    /* Overlays *t up to `variant` ("cuda": kernels of our own alone; "cudnn": and the libraries
-     * that are there; NULL: the best). */
-    int (*select)(k_table *t, const char *variant);
+    /* Overlays *t, and *narrow for bf16 activations, up to `variant` ("cuda": kernels of our own
+     * alone; "cudnn": and the libraries that are there; NULL: the best). The convolutions of
+     * *narrow are for K_MIXED_BF16 alone. */
+    int (*select)(k_table *t, k_table *narrow, const char *variant);
     const char *(*variant)(void); /* the one in force */
     int (*set_precision)(k_precision p);
     int (*set_deterministic)(int on);

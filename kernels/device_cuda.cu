@@ -294,7 +294,7 @@ static int set_autotune(int on) {
 }
 static const char *variant(void) { return in_force; }
 
-static int select(k_table *t, const char *wanted) {
+static int select(k_table *t, k_table *narrow, const char *wanted) {
     memset(t, 0, sizeof *t);
     k_pointwise_cuda(t);
     k_reduce_cuda(t);
@@ -308,12 +308,19 @@ static int select(k_table *t, const char *wanted) {
     k_conv_cuda(t);
     k_gemm_cuda(t);
     in_force = "cuda";
+    *narrow = *t;
+    k_pointwise_narrow_cuda(narrow);
+    k_reduce_narrow_cuda(narrow);
+    k_norm_narrow_cuda(narrow);
+    k_pool_narrow_cuda(narrow);
+    k_random_narrow_cuda(narrow);
+    k_product_narrow_cuda(narrow);
     if (wanted && !strcmp(wanted, "cuda")) return 0;
 #ifndef CNN_NO_CUBLAS
-    if (k_gemm_cublas(t) == 0) in_force = "cublas";
+    if (k_gemm_cublas(t, narrow) == 0) in_force = "cublas";
 #endif
 #ifndef CNN_NO_CUDNN
-    if ((!wanted || strcmp(wanted, "cublas")) && k_conv_cudnn(t) == 0) in_force = "cudnn";
+    if ((!wanted || strcmp(wanted, "cublas")) && k_conv_cudnn(t, narrow) == 0) in_force = "cudnn";
 #endif
     if (!wanted || !strcmp(wanted, in_force)) return 0;
     return refuse(

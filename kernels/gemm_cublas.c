@@ -3,11 +3,11 @@
  * Row-major C = A B is, read by columns as cuBLASLt does, C^T = B^T A^T: its first operand is our
  * B, its rows are our columns, and the bias that it adds to a column is the one that we add to a
  * row. Which of its kernels serves a shape is asked once and kept. fp32 is fp32; tf32 is used where
- * that is the precision; for bf16 both operands are rounded into scratch memory and summed in fp32.
+ * that is the precision; operands of bf16 are summed in fp32.
  *
  * What the library takes no kernel for, and what it is known to get wrong, is left to the slot that
  * was there before: k = 0, a bias that is not 16-byte aligned (its heuristics look at the alignment
- * of A, B and C alone), bf16 of a narrow slice of a wide matrix.
+ * of A, B and C alone).
  *
  * Surprising: two products of one shape may run different kernels, since the alignment of their
  * pointers is part of the question. The same pointers always get the same one. */
@@ -18,7 +18,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-static k_table own; /* as it was before */
+static k_table own[2]; /* as they were before: for float32, for bf16 */
 
 /* ---------------------------------------------------------------------------------- the library */
 
@@ -163,85 +163,64 @@ static answer *answer_to(const question *key, const float *bias) {
 
 /* --------------------------------------------------------------------------------- the product */
 
-static int64_t rounded(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+static int is_empty(const k_gemm *g) { return !g->m || !g->n || !g->k; }
 
-/* Floats from the first to the last of a matrix of rows x cols. */
-static int64_t span(int64_t rows, int64_t cols, int64_t ld) { return (rows - 1) * ld + cols; }
-static int64_t span_a(const k_gemm *g) {
-    return g->ta ? span(g->k, g->m, g->lda) : span(g->m, g->k, g->lda);
-}
-static int64_t span_b(const k_gemm *g) {
-    return g->tb ? span(g->n, g->k, g->ldb) : span(g->k, g->n, g->ldb);
-}
-
-/* Rounding to bf16 takes what lies between the rows with it: up to as much as the rows, no more. */
-static int is_ours(const k_gemm *g, k_precision precision) {
-    int wide = g->lda > 2 * (g->ta ? g->m : g->k) || g->ldb > 2 * (g->tb ? g->k : g->n);
-    return g->m > 0 && g->n > 0 && g->k > 0 && !(precision == K_MIXED_BF16 && wide);
-}
-
-static void multiply(const k_gemm *g, const float *a, const float *b, const float *bias, int relu,
-                     float *c, void *scratch) {
+static void multiply(int narrow, const k_gemm *g, const float *a, const float *b, const float *bias,
+                     int relu, float *c, void *scratch) {
     static const float one = 1, zero = 0;
-    k_precision precision = k_precision_now();
-    const void *x = a, *y = b;
-    if (!is_ours(g, precision) || (uintptr_t)bias % 16) {
-        (relu ? own.gemm_relu : own.gemm)(g, a, b, bias, c, scratch);
+    if (is_empty(g) || (uintptr_t)bias % 16) {
+        (relu ? own[narrow].gemm_relu : own[narrow].gemm)(g, a, b, bias, c, scratch);
         return;
     }
-    if (precision == K_MIXED_BF16) {
-        char *to = (char *)scratch + rounded(workspace_of(g));
-        x = to, y = to + rounded(2 * span_a(g));
-    }
+    k_precision precision = narrow ? K_MIXED_BF16 : k_precision_now() == K_TF32 ? K_TF32 : K_FP32;
     question key = {.g = *g,
-                    .precision = precision == K_TF32_CONV ? K_FP32 : precision,
+                    .precision = precision,
                     .settings = (k_deterministic() ? DETERMINISTIC : 0) | (relu ? RELU : 0),
                     .bias_align = bias ? alignment_of(bias) : 0,
-                    .a_align = alignment_of(x),
-                    .b_align = alignment_of(y),
+                    .a_align = alignment_of(a),
+                    .b_align = alignment_of(b),
                     .c_align = alignment_of(c)};
     answer *q = answer_to(&key, bias);
     if (!q->known) {
-        (relu ? own.gemm_relu : own.gemm)(g, a, b, bias, c, scratch);
+        (relu ? own[narrow].gemm_relu : own[narrow].gemm)(g, a, b, bias, c, scratch);
         return;
-    }
-    if (precision == K_MIXED_BF16) {
-        own.from_f32(span_a(g), K_BF16, a, (void *)x);
-        own.from_f32(span_b(g), K_BF16, b, (void *)y);
     }
     int bad = bias ? SET(BIAS_POINTER, bias) : CUBLAS_STATUS_SUCCESS;
     if (!bad)
-        bad = lt.cublasLtMatmul(handle, q->product, &one, y, q->b, x, q->a, &zero, c, q->c, c, q->c,
+        bad = lt.cublasLtMatmul(handle, q->product, &one, b, q->b, a, q->a, &zero, c, q->c, c, q->c,
                                 &q->kernel, scratch, q->workspace, k_stream());
     if (bad)
         k_failed("cuBLAS: status %d for a product of %lldx%lld by %lldx%lld", bad, (long long)g->m,
                  (long long)g->k, (long long)g->k, (long long)g->n);
 }
 
-static void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
-                 void *scratch) {
-    multiply(g, a, b, bias, 0, c, scratch);
-}
+/* The slots of the table for float32 (0) and for bf16 (1). */
+#define SLOTS(narrow)                                                                              \
+    static void gemm_##narrow(const k_gemm *g, const float *a, const float *b, const float *bias,  \
+                              float *c, void *scratch) {                                           \
+        multiply(narrow, g, a, b, bias, 0, c, scratch);                                            \
+    }                                                                                              \
+    static void gemm_relu_##narrow(const k_gemm *g, const float *a, const float *b,                \
+                                   const float *bias, float *c, void *scratch) {                   \
+        multiply(narrow, g, a, b, bias, 1, c, scratch);                                            \
+    }                                                                                              \
+    static int64_t gemm_scratch_##narrow(const k_gemm *g) {                                        \
+        int64_t otherwise = own[narrow].gemm_scratch(g),                                           \
+                bytes = is_empty(g) ? 0 : workspace_of(g);                                         \
+        return bytes > otherwise ? bytes : otherwise;                                              \
+    }                                                                                              \
+    static void set_##narrow(k_table *t) {                                                         \
+        own[narrow] = *t;                                                                          \
+        t->gemm = gemm_##narrow;                                                                   \
+        t->gemm_relu = gemm_relu_##narrow;                                                         \
+        t->gemm_scratch = gemm_scratch_##narrow;                                                   \
+    }
+SLOTS(0)
+SLOTS(1)
 
-static void gemm_relu(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
-                      void *scratch) {
-    multiply(g, a, b, bias, 1, c, scratch);
-}
-
-static int64_t gemm_scratch(const k_gemm *g) {
-    k_precision precision = k_precision_now();
-    int64_t otherwise = own.gemm_scratch(g);
-    if (!is_ours(g, precision)) return otherwise;
-    int64_t bytes = rounded(workspace_of(g));
-    if (precision == K_MIXED_BF16) bytes += rounded(2 * span_a(g)) + rounded(2 * span_b(g));
-    return bytes > otherwise ? bytes : otherwise;
-}
-
-int k_gemm_cublas(k_table *t) {
+int k_gemm_cublas(k_table *t, k_table *narrow) {
     if (!opened() || (!handle && lt.cublasLtCreate(&handle))) return -1;
-    own = *t;
-    t->gemm = gemm;
-    t->gemm_relu = gemm_relu;
-    t->gemm_scratch = gemm_scratch;
+    set_0(t);
+    set_1(narrow);
     return 0;
 }

@@ -130,7 +130,20 @@ typedef struct {
 } k_gemm;
 
 /* ------------------------------------------------------------------------------------ the table
- * X(type, name): one line a slot. Types k_* above, the others below. */
+ * X(type, name): one line a slot. Types k_* above, the others below.
+ *
+ * A card has a second table, for activations that lie in memory as bf16. Its slots have the same
+ * signatures, but behind some pointers lie bf16 values, rounded to the nearest; what a slot sums up
+ * or reads besides is float32 as ever. These are:
+ *   pointwise, but for where and the comparisons    y, a, b, c
+ *   sum                                             x
+ *   conv_*                                          all, and they begin at multiples of 16 bytes
+ *   gemm, gemm_relu                                 a, b
+ *   max_pool, avg_pool, and their gradients         x, dx, y, dy
+ *   batch_stats, batch_norm, batch_norm_relu,
+ *   batch_norm_grad                                 x, dx, y, dy, add
+ *   dropout                                         x, y
+ * All other slots are those of the first table. */
 
 /* clang-format off */
 #define K_POINTWISE(X)                                                                             \

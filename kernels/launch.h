@@ -7,7 +7,7 @@
  *
  * What a kernel may use: threadIdx, blockIdx, blockDim, gridDim; __shared__ arrays of a constant
  * size; __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync (whole warps);
- * atomicAdd, atomicMax, atomicMin, atomicCAS, atomicExch; float2/4, int4, uint4, uchar4; math.h,
+ * atomicAdd, atomicMax, atomicMin, atomicCAS, atomicExch; float2/4, int4, uint2/4, uchar4; math.h,
  * rsqrtf, __umulhi and, where nothing may be fused, __fmul_rn, __fadd_rn, __dmul_rn, __dadd_rn.
  * A block has at most 1024 threads; gridDim.y and z stay below 65536.
  *

@@ -1,94 +1,184 @@
-/* narrow_cuda.cu - float32 rows to dense bf16 rows and back, around cuDNN's bf16 convolutions.
+/* narrow_cuda.cu - matrices of float32 to bf16 and back, and, with that, convolutions and products
+ * of bf16 by the kernels for float32.
  *
- * Contract: card.h. Rounds to the nearest, ties to even, and a NaN stays a NaN, as from_f32 does.
- * Both wait for memory: 6 bytes an element. A thread moves eight neighbours of a row, 16 bytes on
- * the bf16 side, where rows begin at multiples of that; else one by one.
+ * Contract: card.h; kernels.h for convolutions and products. Rounds to the nearest, ties to even,
+ * and a NaN stays a NaN, as from_f32 does. Both ways wait for memory: 6 bytes an element. A thread
+ * moves eight neighbours of a row, 16 bytes on the bf16 side, where rows begin at multiples of
+ * that; else one by one.
  *
- * Surprising: the way back adds the bias, so a bf16 convolution gets it in float32 and for
- * nothing. */
-#include "launch.h"
+ * Surprising: our own convolution knows nothing of bf16. It computes with FP32 units, so slowly
+ * that a few passes more do not matter; who wants speed has cuDNN and cuBLAS. */
+#include "four_cuda.h"
 
 enum { THREADS = 256, EIGHT = 8 };
 
 namespace {
 
-__device__ inline unsigned rounded(float x) {
-    unsigned bits = __float_as_uint(x);
-    return x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+/* ------------------------------------------------------------------------------------- the passes
+ */
+
+__device__ inline void move_eight(const float *from, k_bf16 *to) {
+    float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
+    *(uint4 *)to = make_uint4(k_bf16_pair(a.x, a.y), k_bf16_pair(a.z, a.w), k_bf16_pair(b.x, b.y),
+                              k_bf16_pair(b.z, b.w));
 }
 
-__device__ inline float widened(unsigned bits) { return __uint_as_float(bits << 16); }
+__device__ inline void move_eight(const k_bf16 *from, float *to) {
+    for (int half = 0; half < EIGHT; half += 4) {
+        float v[4];
+        k_whole4(from + half, v);
+        k_put_whole4(to + half, v);
+    }
+}
 
-/* Row and first column of item i, of which a row has `eights`. */
-struct spot {
-    int64_t row, column, left; /* left: elements until the row's end */
-    __device__ spot(int64_t i, int64_t eights, int64_t c)
-        : row(i / eights), column(i % eights * EIGHT), left(c - column) {}
+/* An item is eight columns of a row, of which a row has `eights`. */
+template <class From, class To>
+__global__ void move_kernel(int64_t rows, int64_t c, int64_t eights, bool aligned, int64_t ldx,
+                            const From *x, int64_t ldy, To *y) {
+    for (int64_t i = k_first(); i < rows * eights; i += k_stride()) {
+        int64_t row = i / eights, column = i % eights * EIGHT, left = c - column;
+        const From *from = x + row * ldx + column;
+        To *to = y + row * ldy + column;
+        if (aligned && left >= EIGHT)
+            move_eight(from, to);
+        else
+            for (int k = 0; k < EIGHT && k < left; k++) k_put(to + k, k_wide(from[k]));
+    }
+}
+
+template <class From, class To>
+void move_rows(int64_t rows, int64_t c, int64_t ldx, const From *x, int64_t ldy, To *y) {
+    if (!rows || !c) return;
+    if (ldx == c && ldy == c) c = ldx = ldy = rows * c, rows = 1;
+    int64_t eights = (c + EIGHT - 1) / EIGHT;
+    bool aligned = k_aligned_to(16, x, y) && (rows == 1 || (ldx % EIGHT == 0 && ldy % EIGHT == 0));
+    K_LAUNCH((move_kernel<From, To>), k_blocks(rows * eights, THREADS), THREADS, rows, c, eights,
+             aligned, ldx, x, ldy, y);
+}
+
+/* ------------------------------------------------------------------------------- convolutions
+ * Scratch: the operands and results of bf16 as dense float32 rows, then what the kernel for float32
+ * wants. */
+
+k_table wide;
+
+/* A piece of the scratch memory for so many floats; `at` moves on. */
+float *piece(char **at, int64_t floats) {
+    float *p = (float *)*at;
+    *at += (floats + 63) / 64 * 256;
+    return p;
+}
+
+struct widened {
+    k_conv s;
+    int64_t pixels, outputs, weights;
+    char *rest; /* of the scratch memory */
+    float *x, *w, *y, *bias;
+    widened(const k_conv *given, void *memory) : s(*given), rest((char *)memory) {
+        s.ldx = s.c;
+        s.ldy = s.o;
+        pixels = s.n * s.h * s.w;
+        outputs = s.n * s.oh * s.ow;
+        weights = s.o * s.kh * s.kw * (s.c / s.groups);
+        x = piece(&rest, pixels * s.c);
+        w = piece(&rest, weights);
+        y = piece(&rest, outputs * s.o);
+        bias = piece(&rest, s.o);
+    }
 };
 
-__global__ void narrow_kernel(int64_t rows, int64_t c, int64_t eights, int64_t ld, int aligned,
-                              const float *x, uint16_t *y) {
-    for (int64_t i = k_first(); i < rows * eights; i += k_stride()) {
-        spot s(i, eights, c);
-        const float *from = x + s.row * ld + s.column;
-        uint16_t *to = y + s.row * c + s.column;
-        if (aligned && s.left >= EIGHT) {
-            float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
-            *(uint4 *)to =
-                make_uint4(rounded(a.x) | rounded(a.y) << 16, rounded(a.z) | rounded(a.w) << 16,
-                           rounded(b.x) | rounded(b.y) << 16, rounded(b.z) | rounded(b.w) << 16);
-        } else
-            for (int k = 0; k < EIGHT && k < s.left; k++) to[k] = (uint16_t)rounded(from[k]);
+int64_t conv_scratch(const k_conv *s, k_direction direction) {
+    widened v(s, 0);
+    return (int64_t)(intptr_t)v.rest + wide.conv_scratch(&v.s, direction);
+}
+
+int64_t conv_relu_scratch(const k_conv *s) {
+    widened v(s, 0);
+    return (int64_t)(intptr_t)v.rest + wide.conv_relu_scratch(&v.s);
+}
+
+template <bool RELU>
+void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
+                  void *scratch) {
+    widened v(s, scratch);
+    k_widen_rows(v.pixels, s->c, s->ldx, x, s->c, v.x);
+    k_widen_rows(1, v.weights, v.weights, w, v.weights, v.w);
+    if (bias) k_widen_rows(1, s->o, s->o, bias, s->o, v.bias);
+    auto run = RELU ? wide.conv_relu : wide.conv_forward;
+    run(&v.s, v.x, v.w, bias ? v.bias : nullptr, v.y, v.rest);
+    k_narrow_rows(v.outputs, s->o, s->o, v.y, s->ldy, y);
+}
+
+void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx, void *scratch) {
+    widened v(s, scratch);
+    k_widen_rows(v.outputs, s->o, s->ldy, dy, s->o, v.y);
+    k_widen_rows(1, v.weights, v.weights, w, v.weights, v.w);
+    wide.conv_data_grad(&v.s, v.y, v.w, v.x, v.rest);
+    k_narrow_rows(v.pixels, s->c, s->c, v.x, s->ldx, dx);
+}
+
+void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw, void *scratch) {
+    widened v(s, scratch);
+    k_widen_rows(v.pixels, s->c, s->ldx, x, s->c, v.x);
+    k_widen_rows(v.outputs, s->o, s->ldy, dy, s->o, v.y);
+    wide.conv_weight_grad(&v.s, v.x, v.y, v.w, v.rest);
+    k_narrow_rows(1, v.weights, v.weights, v.w, v.weights, dw);
+}
+
+/* ----------------------------------------------------------------------------------- products */
+
+struct widened_product {
+    k_gemm g;
+    int64_t a_rows, b_rows;
+    char *rest;
+    float *a, *b;
+    widened_product(const k_gemm *given, void *memory) : g(*given), rest((char *)memory) {
+        a_rows = g.ta ? g.k : g.m;
+        b_rows = g.tb ? g.n : g.k;
+        g.lda = g.ta ? g.m : g.k;
+        g.ldb = g.tb ? g.k : g.n;
+        a = piece(&rest, a_rows * g.lda);
+        b = piece(&rest, b_rows * g.ldb);
+        g.lda += !g.lda; /* of nothing */
+        g.ldb += !g.ldb;
     }
+};
+
+int64_t gemm_scratch(const k_gemm *g) {
+    widened_product v(g, 0);
+    return (int64_t)(intptr_t)v.rest + wide.gemm_scratch(&v.g);
 }
 
-__device__ inline float finished(float v, const float *bias, int64_t column, int relu) {
-    if (bias) v += bias[column];
-    return relu && v < 0 ? 0 : v; /* NaN stays */
-}
-
-__global__ void widen_kernel(int64_t rows, int64_t c, int64_t eights, int64_t ld, int aligned,
-                             int relu, const uint16_t *x, const float *bias, float *y) {
-    for (int64_t i = k_first(); i < rows * eights; i += k_stride()) {
-        spot s(i, eights, c);
-        const uint16_t *from = x + s.row * c + s.column;
-        float *to = y + s.row * ld + s.column;
-        if (aligned && s.left >= EIGHT) {
-            uint4 packed = *(const uint4 *)from;
-            unsigned two[4] = {packed.x, packed.y, packed.z, packed.w};
-            float v[EIGHT];
-            for (int k = 0; k < EIGHT; k++)
-                v[k] = finished(widened(k % 2 ? two[k / 2] >> 16 : two[k / 2] & 0xffff), bias,
-                                s.column + k, relu);
-            *(float4 *)to = make_float4(v[0], v[1], v[2], v[3]);
-            *(float4 *)(to + 4) = make_float4(v[4], v[5], v[6], v[7]);
-        } else
-            for (int k = 0; k < EIGHT && k < s.left; k++)
-                to[k] = finished(widened(from[k]), bias, s.column + k, relu);
-    }
-}
-
-/* Every row of the float32 side and of the bf16 side begins at a multiple of 16 bytes. */
-int all_aligned(int64_t rows, int64_t c, int64_t ld, const void *wide, const void *narrow) {
-    uintptr_t both = (uintptr_t)wide | (uintptr_t)narrow;
-    return both % 16 == 0 && (rows == 1 || (c % EIGHT == 0 && ld % 4 == 0));
+template <bool RELU>
+void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
+          void *scratch) {
+    widened_product v(g, scratch);
+    k_widen_rows(v.a_rows, g->ta ? g->m : g->k, g->lda, a, v.g.lda, v.a);
+    k_widen_rows(v.b_rows, g->tb ? g->k : g->n, g->ldb, b, v.g.ldb, v.b);
+    (RELU ? wide.gemm_relu : wide.gemm)(&v.g, v.a, v.b, bias, c, v.rest);
 }
 
 } // namespace
 
-extern "C" void k_narrow_rows(int64_t rows, int64_t c, int64_t ld, const float *x, void *y) {
-    if (!rows || !c) return;
-    if (ld == c) c = ld = rows * c, rows = 1;
-    int64_t eights = (c + EIGHT - 1) / EIGHT;
-    K_LAUNCH(narrow_kernel, k_blocks(rows * eights, THREADS), THREADS, rows, c, eights, ld,
-             all_aligned(rows, c, ld, x, y), x, (uint16_t *)y);
+extern "C" void k_narrow_rows(int64_t rows, int64_t c, int64_t ldx, const float *x, int64_t ldy,
+                              void *y) {
+    move_rows(rows, c, ldx, x, ldy, (k_bf16 *)y);
 }
 
-extern "C" void k_widen_rows(int64_t rows, int64_t c, const void *x, const float *bias, int relu,
-                             int64_t ld, float *y) {
-    if (!rows || !c) return;
-    if (ld == c && !bias) c = ld = rows * c, rows = 1;
-    int64_t eights = (c + EIGHT - 1) / EIGHT;
-    K_LAUNCH(widen_kernel, k_blocks(rows * eights, THREADS), THREADS, rows, c, eights, ld,
-             all_aligned(rows, c, ld, y, x), relu, (const uint16_t *)x, bias, y);
+extern "C" void k_widen_rows(int64_t rows, int64_t c, int64_t ldx, const void *x, int64_t ldy,
+                             float *y) {
+    move_rows(rows, c, ldx, (const k_bf16 *)x, ldy, y);
+}
+
+extern "C" void k_product_narrow_cuda(k_table *t) {
+    wide = *t;
+    t->conv_forward = conv_forward<false>;
+    t->conv_relu = conv_forward<true>;
+    t->conv_relu_scratch = conv_relu_scratch;
+    t->conv_data_grad = conv_data_grad;
+    t->conv_weight_grad = conv_weight_grad;
+    t->conv_scratch = conv_scratch;
+    t->gemm = gemm<false>;
+    t->gemm_relu = gemm<true>;
+    t->gemm_scratch = gemm_scratch;
 }

@@ -1,10 +1,11 @@
 /* norm_cuda.cu - batch and group normalization, forward and backward, of activation matrices.
  *
- * Contract: the slots in kernels.h; x and dx have rows of ldx floats, y and dy of ldy.
+ * Contract: the slots in kernels.h; x and dx have rows of ldx elements, y and dy of ldy. Those of
+ * batch norm may be bf16, as T says; nothing else is.
  * Memory-bound. Bytes an element: batch statistics 4, forward 8, backward 20 (x and dy are read
- * twice, dx written); group norm 8 and 12 where a group stays in the cache between its two walks,
- * 12 and 20 where not, and 8 more for dgamma and dbeta. A group of fewer than four channels wastes
- * most of each line.
+ * twice, dx written), half as many where they are bf16; group norm 8 and 12 where a group stays in
+ * the cache between its two walks, 12 and 20 where not, and 8 more for dgamma and dbeta. A group of
+ * fewer than four channels wastes most of each line.
  *
  * Sums over many rows are cut into slices of rows, by the shape alone; each slice leaves its part
  * in scratch memory, and a second kernel adds the parts up in their order, in double.
@@ -38,6 +39,7 @@ slices cut_rows(const k_norm *s) {
 
 /* Two numbers a channel from each slice, and two more for sums that the caller does not want. */
 int64_t norm_scratch(const k_norm *s) {
+    if (!s->c) return 0;
     return (cut_rows(s).count + 1) * 2 * s->c * (int64_t)sizeof(float);
 }
 
@@ -82,9 +84,9 @@ struct moments {
     float n, mean[4], square[4], base[4];
 };
 
-/* Joins the moments of U rows, `step` floats apart, to m. */
-template <bool ALIGNED, int U>
-__device__ inline void join_rows(moments *m, const float *x, int64_t step, int64_t n) {
+/* Joins the moments of U rows, `step` elements apart, to m. */
+template <bool ALIGNED, int U, class T>
+__device__ inline void join_rows(moments *m, const T *x, int64_t step, int64_t n) {
     float v[U][4];
     for (int u = 0; u < U; u++) k_load4<ALIGNED>(x + u * step, n, v[u]);
     float total = m->n + U, share = U / total, weight = m->n * share;
@@ -102,9 +104,9 @@ __device__ inline void join_rows(moments *m, const float *x, int64_t step, int64
 
 /* The mean, counted from the first row, and the squares of each slice; of the `whole` matrix mean
  * and variance. */
-template <bool ALIGNED>
+template <bool ALIGNED, class T>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    stats_kernel(k_norm s, int64_t slice, bool whole, const float *x, float *mean, float *square) {
+    stats_kernel(k_norm s, int64_t slice, bool whole, const T *x, float *mean, float *square) {
     int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
     int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
     moments m = {};
@@ -133,8 +135,9 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
+template <class T>
 __global__ void __launch_bounds__(MERGE_X *MERGE_Y)
-    merge_stats_kernel(k_norm s, int64_t slice, int64_t slices, const float *x, const float *means,
+    merge_stats_kernel(k_norm s, int64_t slice, int64_t slices, const T *x, const float *means,
                        const float *squares, float *mean, float *var) {
     int64_t c = (int64_t)blockIdx.x * MERGE_X + threadIdx.x;
     bool here = c < s.c;
@@ -148,20 +151,22 @@ __global__ void __launch_bounds__(MERGE_X *MERGE_Y)
     }
     square = merged_sum(square);
     if (!here || threadIdx.y) return;
-    mean[c] = (float)(x[c] + centre);
+    mean[c] = (float)(k_wide(x[c]) + centre);
     var[c] = (float)(square / (double)s.rows);
 }
 
-void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
+template <class T>
+void batch_stats(const k_norm *s, const float *x_, float *mean, float *var, void *scratch) {
     if (!s->c) return;
+    const T *x = (const T *)x_;
     slices cut = cut_rows(s);
     bool whole = cut.count == 1, aligned = k_aligned(x, s->ldx, s->c);
     float *means = whole ? mean : (float *)scratch;
     float *squares = whole ? var : means + cut.count * s->c;
-    K_LAUNCH_ALIGNED(aligned, stats_kernel, cut.grid, cut.block, *s, cut.rows, whole, x, means,
-                     squares);
+    auto kernel = aligned ? stats_kernel<true, T> : stats_kernel<false, T>;
+    K_LAUNCH(kernel, cut.grid, cut.block, *s, cut.rows, whole, x, means, squares);
     if (whole) return;
-    K_LAUNCH(merge_stats_kernel, merge_grid(s->c, 1), dim3(MERGE_X, MERGE_Y), *s, cut.rows,
+    K_LAUNCH(merge_stats_kernel<T>, merge_grid(s->c, 1), dim3(MERGE_X, MERGE_Y), *s, cut.rows,
              cut.count, x, means, squares, mean, var);
 }
 
@@ -174,11 +179,10 @@ __device__ inline void load_channels(const float *p, int64_t c, int64_t n, float
 }
 
 /* RELU: with ReLU behind it, after the sum with `add` where that is given. NaN stays. */
-template <bool ALIGNED, bool RELU>
+template <bool ALIGNED, bool RELU, class T>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    batch_norm_kernel(k_norm s, const float *x, const float *mean, const float *rstd,
-                      const float *gamma, const float *beta, const float *add, int64_t ldadd,
-                      float *y) {
+    batch_norm_kernel(k_norm s, const T *x, const float *mean, const float *rstd,
+                      const float *gamma, const float *beta, const T *add, int64_t ldadd, T *y) {
     int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
     if (n <= 0) return;
     float m[4], scale[4], g[4], shift[4];
@@ -206,28 +210,31 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void batch_norm(const k_norm *s, const float *x, const float *mean, const float *rstd,
-                const float *gamma, const float *beta, float *y) {
-    if (!s->c || !s->rows) return;
-    dim3 block = k_column_block(s->c);
-    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c);
-    auto kernel = aligned ? batch_norm_kernel<true, false> : batch_norm_kernel<false, false>;
-    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, mean, rstd, gamma, beta,
-             (const float *)0, (int64_t)0, y);
-}
-
-/* Reads x and the sum's other part once and writes y once: 8 or 12 bytes an element, where one op
- * after the other moves 16 or 28. */
-void batch_norm_relu(const k_norm *s, const float *x, const float *mean, const float *rstd,
-                     const float *gamma, const float *beta, const float *add, int64_t ldadd,
-                     float *y) {
+template <class T, bool RELU>
+void launch_norm(const k_norm *s, const T *x, const float *mean, const float *rstd,
+                 const float *gamma, const float *beta, const T *add, int64_t ldadd, T *y) {
     if (!s->c || !s->rows) return;
     dim3 block = k_column_block(s->c);
     bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c) &&
                    (!add || k_aligned(add, ldadd, s->c));
-    auto kernel = aligned ? batch_norm_kernel<true, true> : batch_norm_kernel<false, true>;
+    auto kernel = aligned ? batch_norm_kernel<true, RELU, T> : batch_norm_kernel<false, RELU, T>;
     K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, mean, rstd, gamma, beta,
              add, ldadd, y);
+}
+
+template <class T>
+void batch_norm(const k_norm *s, const float *x, const float *mean, const float *rstd,
+                const float *gamma, const float *beta, float *y) {
+    launch_norm<T, false>(s, (const T *)x, mean, rstd, gamma, beta, 0, 0, (T *)y);
+}
+
+/* Reads x and the sum's other part once and writes y once: 8 or 12 bytes an element, where one op
+ * after the other moves 16 or 28. */
+template <class T>
+void batch_norm_relu(const k_norm *s, const float *x, const float *mean, const float *rstd,
+                     const float *gamma, const float *beta, const float *add, int64_t ldadd,
+                     float *y) {
+    launch_norm<T, true>(s, (const T *)x, mean, rstd, gamma, beta, (const T *)add, ldadd, (T *)y);
 }
 
 /* -------------------------------------------------------------------------- sums for the gradients
@@ -251,9 +258,9 @@ __device__ inline void load_moments(const k_norm *s, const float *mean, const fl
     }
 }
 
-template <bool ALIGNED, bool GROUPED>
+template <bool ALIGNED, bool GROUPED, class T>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    grad_sums_kernel(k_norm s, int64_t slice, const float *x, const float *dy, const float *mean,
+    grad_sums_kernel(k_norm s, int64_t slice, const T *x, const T *dy, const float *mean,
                      const float *rstd, float *dgamma, float *dbeta) {
     int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
     int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
@@ -298,8 +305,9 @@ __global__ void __launch_bounds__(MERGE_X *MERGE_Y)
 }
 
 /* dgamma and dbeta; where those are NULL they become pieces of the scratch memory. */
-void grad_sums(bool grouped, const k_norm *s, const float *x, const float *dy, const float *mean,
-               const float *rstd, float **dgamma, float **dbeta, void *scratch) {
+template <bool GROUPED, class T>
+void grad_sums(const k_norm *s, const T *x, const T *dy, const float *mean, const float *rstd,
+               float **dgamma, float **dbeta, void *scratch) {
     slices cut = cut_rows(s);
     float *part = (float *)scratch, *spare = part + cut.count * 2 * s->c;
     if (!*dgamma) *dgamma = spare;
@@ -307,14 +315,9 @@ void grad_sums(bool grouped, const k_norm *s, const float *x, const float *dy, c
     bool whole = cut.count == 1;
     bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c);
     float *dots = whole ? *dgamma : part, *sums = whole ? *dbeta : part + cut.count * s->c;
-#define SUMS(a, g)                                                                                 \
-    K_LAUNCH((grad_sums_kernel<a, g>), cut.grid, cut.block, *s, cut.rows, x, dy, mean, rstd, dots, \
-             sums)
-    if (aligned && grouped) SUMS(true, true);
-    if (aligned && !grouped) SUMS(true, false);
-    if (!aligned && grouped) SUMS(false, true);
-    if (!aligned && !grouped) SUMS(false, false);
-#undef SUMS
+    auto kernel =
+        aligned ? grad_sums_kernel<true, GROUPED, T> : grad_sums_kernel<false, GROUPED, T>;
+    K_LAUNCH(kernel, cut.grid, cut.block, *s, cut.rows, x, dy, mean, rstd, dots, sums);
     if (whole) return;
     K_LAUNCH(merge_sums_kernel, merge_grid(s->c, 2), dim3(MERGE_X, MERGE_Y), s->c, cut.count, part,
              *dgamma, *dbeta);
@@ -323,11 +326,10 @@ void grad_sums(bool grouped, const k_norm *s, const float *x, const float *dy, c
 /* ------------------------------------------------------------------------- batch norm, backward */
 
 /* dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows); sums that are NULL are 0. */
-template <bool ALIGNED>
+template <bool ALIGNED, class T>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    batch_norm_dx_kernel(k_norm s, const float *x, const float *dy, const float *mean,
-                         const float *rstd, const float *gamma, const float *dgamma,
-                         const float *dbeta, float *dx) {
+    batch_norm_dx_kernel(k_norm s, const T *x, const T *dy, const float *mean, const float *rstd,
+                         const float *gamma, const float *dgamma, const float *dbeta, T *dx) {
     int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
     if (n <= 0) return;
     float m[4], scale[4], g[4], slope[4], shift[4], rows = (float)s.rows;
@@ -352,19 +354,23 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
-                     const float *rstd, const float *gamma, int training, float *dx, float *dgamma,
+template <class T>
+void batch_norm_grad(const k_norm *s, const float *x_, const float *dy_, const float *mean,
+                     const float *rstd, const float *gamma, int training, float *dx_, float *dgamma,
                      float *dbeta, void *scratch) {
     if (!s->c) return;
+    const T *x = (const T *)x_, *dy = (const T *)dy_;
+    T *dx = (T *)dx_;
     if (training || dgamma || dbeta)
-        grad_sums(false, s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
+        grad_sums<false>(s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
     if (!training) dgamma = dbeta = 0;
     if (!dx || !s->rows) return;
     dim3 block = k_column_block(s->c);
     bool aligned =
         k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->ldx, s->c);
-    K_LAUNCH_ALIGNED(aligned, batch_norm_dx_kernel, k_column_grid(block, s->c, s->rows), block, *s,
-                     x, dy, mean, rstd, gamma, dgamma, dbeta, dx);
+    auto kernel = aligned ? batch_norm_dx_kernel<true, T> : batch_norm_dx_kernel<false, T>;
+    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, dy, mean, rstd, gamma,
+             dgamma, dbeta, dx);
 }
 
 /* -------------------------------------------------------------------------------------- group norm
@@ -526,7 +532,7 @@ void group_norm_grad(const k_norm *s, const float *x, const float *dy, const flo
                      const float *rstd, const float *gamma, float *dx, float *dgamma, float *dbeta,
                      void *scratch) {
     if (!s->c) return;
-    if (dgamma || dbeta) grad_sums(true, s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
+    if (dgamma || dbeta) grad_sums<true>(s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
     if (!dx || !group_size(s) || !group_count(s)) return;
     int64_t width = s->c / s->groups;
     bool aligned =
@@ -560,13 +566,20 @@ void running(int64_t n, float keep, float take, const float *x, int64_t stride, 
 } // namespace
 
 extern "C" void k_norm_cuda(k_table *t) {
-    t->batch_stats = batch_stats;
-    t->batch_norm = batch_norm;
-    t->batch_norm_relu = batch_norm_relu;
-    t->batch_norm_grad = batch_norm_grad;
+    t->batch_stats = batch_stats<float>;
+    t->batch_norm = batch_norm<float>;
+    t->batch_norm_relu = batch_norm_relu<float>;
+    t->batch_norm_grad = batch_norm_grad<float>;
     t->group_norm = group_norm;
     t->group_norm_grad = group_norm_grad;
     t->norm_scratch = norm_scratch;
     t->rstd = rstd;
     t->running = running;
+}
+
+extern "C" void k_norm_narrow_cuda(k_table *t) {
+    t->batch_stats = batch_stats<k_bf16>;
+    t->batch_norm = batch_norm<k_bf16>;
+    t->batch_norm_relu = batch_norm_relu<k_bf16>;
+    t->batch_norm_grad = batch_norm_grad<k_bf16>;
 }

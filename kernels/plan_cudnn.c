@@ -433,7 +433,6 @@ void k_fill_problem(k_problem *p, const k_conv *s, k_direction direction, int jo
     p->deterministic = k_deterministic() != 0;
     p->align = 16;
     p->compiled = k_autotune() || joined & (K_STATISTICS | K_NORMED);
-    if (precision == K_MIXED_BF16) p->s.ldx = s->c, p->s.ldy = s->o; /* rounded rows are dense */
 }
 
 /* --------------------------------------------------------------------------- cards and words */

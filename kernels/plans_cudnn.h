@@ -52,13 +52,13 @@ cudnnHandle_t k_cudnn_handle(void);
 /* -------------------------------------------------------------------------------- plan_cudnn.c */
 
 /* One computation, and everything that its plan depends on: compared byte by byte, so start from
- * an object full of zeros. With K_MIXED_BF16 all tensors are bf16 but the sums of the statistics.
- */
+ * an object full of zeros. With K_MIXED_BF16 all tensors are bf16 but the sums of the statistics:
+ * no engine that is ready compiled takes a bias of float32 or answers in it. */
 typedef struct {
     k_conv s;
     int32_t direction, joined; /* joined: a set of K_BIAS, ... of device.h */
     int32_t precision, deterministic;
-    int32_t align;    /* bytes: what the pointers are multiples of, 16 or 4 */
+    int32_t align;    /* bytes: what the pointers are multiples of, 16 or an element's size */
     int32_t compiled; /* engines that cuDNN compiles when it plans are welcome: seconds for each */
 } k_problem;
 
@@ -78,8 +78,7 @@ typedef struct {
     cudnnBackendDescriptor_t described;
 } k_place;
 
-/* The convolution under the settings in force, for tensors of full alignment; what it makes of the
- * row strides is p->s. */
+/* The convolution under the settings in force, for tensors of full alignment. */
 void k_fill_problem(k_problem *p, const k_conv *s, k_direction direction, int joined,
                     k_precision precision);
 

@@ -3,9 +3,9 @@
  * Contract: kernels.h; pool_generic.c and pool_window.h are the truth about NaN, ties and windows.
  * A thread takes four channels of a pixel: forward an output and its window, backward an input and
  * the windows that cover it, so every result is written once and nothing is added atomically.
- * Memory-bound: x and y are moved once (neighbouring windows meet in the cache), and a byte an
- * output for the index of a maximum. Average windows of many pixels are shared by a block's
- * threads.
+ * Memory-bound: x and y are moved once (neighbouring windows meet in the cache), 4 bytes an element
+ * or 2 of bf16, and a byte an output for the index of a maximum. Average windows of many pixels are
+ * shared by a block's threads. Sums are float32, rounded once if the result lies there as bf16.
  *
  * Surprising: a position costs more than its window if it is divided up in 64 bits, so sizes are
  * counted in 32 where they fit, and divided by multiplication. */
@@ -103,15 +103,16 @@ bool is_small(const k_pool *s) {
     for (I i = (I)(blockIdx.y * blockDim.y + threadIdx.y); i < (count);                            \
          i += (I)(gridDim.y * blockDim.y))
 
-/* K_LAUNCH of kernel<I, ALIGNED> for k_pool *s; what is as large as that is moved one by one. */
+/* K_LAUNCH of kernel<T, I, ALIGNED> for k_pool *s, where T are the elements of x and y; what is
+ * as large as that is moved one by one. */
 #define LAUNCH_POOL(kernel, s, aligned, grid, block, ...)                                          \
     do {                                                                                           \
         if (!is_small(s))                                                                          \
-            K_LAUNCH((kernel<int64_t, false>), grid, block, pool<int64_t>(s), __VA_ARGS__);        \
+            K_LAUNCH((kernel<T, int64_t, false>), grid, block, pool<int64_t>(s), __VA_ARGS__);     \
         else if (aligned)                                                                          \
-            K_LAUNCH((kernel<int, true>), grid, block, pool<int>(s), __VA_ARGS__);                 \
+            K_LAUNCH((kernel<T, int, true>), grid, block, pool<int>(s), __VA_ARGS__);              \
         else                                                                                       \
-            K_LAUNCH((kernel<int, false>), grid, block, pool<int>(s), __VA_ARGS__);                \
+            K_LAUNCH((kernel<T, int, false>), grid, block, pool<int>(s), __VA_ARGS__);             \
     } while (0)
 
 /* -------------------------------------------------------------------------------------- maximum */
@@ -135,9 +136,9 @@ template <bool ALIGNED> __device__ inline void load_taps(const uint8_t *p, int64
     }
 }
 
-template <class I, bool ALIGNED>
+template <class T, class I, bool ALIGNED>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    max_pool_kernel(pool<I> s, const float *x, float *y, uint8_t *index) {
+    max_pool_kernel(pool<I> s, const T *x, T *y, uint8_t *index) {
     int64_t c = k_channel(), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, o, s.out) {
@@ -151,7 +152,7 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
             winner[k] = (int)(s.y.tap(at.y, y_begin) * s.x.k + s.x.tap(at.x, x_begin));
         }
         for (I iy = y_begin; iy < y_end; iy++) {
-            const float *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
+            const T *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
             for (I ix = x_begin; ix < x_end; ix++) {
                 int tap = (int)(s.y.tap(at.y, iy) * s.x.k + s.x.tap(at.x, ix));
                 k_load4<ALIGNED>(row + ix * s.ldx, n, v);
@@ -167,7 +168,9 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void max_pool(const k_pool *s, const float *x, float *y, uint8_t *index) {
+template <class T> void max_pool(const k_pool *s, const float *x_, float *y_, uint8_t *index) {
+    const T *x = (const T *)x_;
+    T *y = (T *)y_;
     int64_t out = s->n * s->oh * s->ow;
     if (!s->c || !out) return;
     dim3 block = k_column_block(s->c);
@@ -176,9 +179,9 @@ void max_pool(const k_pool *s, const float *x, float *y, uint8_t *index) {
     LAUNCH_POOL(max_pool_kernel, s, aligned, k_column_grid(block, s->c, out), block, x, y, index);
 }
 
-template <class I, bool ALIGNED>
+template <class T, class I, bool ALIGNED>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    max_pool_grad_kernel(pool<I> s, const float *dy, const uint8_t *index, float *dx) {
+    max_pool_grad_kernel(pool<I> s, const T *dy, const uint8_t *index, T *dx) {
     int64_t c = k_channel(), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, i, s.in) {
@@ -199,7 +202,10 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void max_pool_grad(const k_pool *s, const float *dy, const uint8_t *index, float *dx) {
+template <class T>
+void max_pool_grad(const k_pool *s, const float *dy_, const uint8_t *index, float *dx_) {
+    const T *dy = (const T *)dy_;
+    T *dx = (T *)dx_;
     int64_t in = s->n * s->h * s->w;
     if (!s->c || !in) return;
     dim3 block = k_column_block(s->c);
@@ -211,9 +217,8 @@ void max_pool_grad(const k_pool *s, const float *dy, const uint8_t *index, float
 
 /* -------------------------------------------------------------------------------------- average */
 
-template <class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
-    avg_pool_kernel(pool<I> s, const float *x, float *y) {
+template <class T, class I, bool ALIGNED>
+__global__ void __launch_bounds__(K_COLUMN_THREADS) avg_pool_kernel(pool<I> s, const T *x, T *y) {
     int64_t c = k_channel(), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, o, s.out) {
@@ -222,7 +227,7 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
         I x_begin = s.x.begin(at.x), x_end = s.x.end(at.x);
         float sum[4] = {}, v[4], area = s.area(at.y, at.x);
         for (I iy = y_begin; iy < y_end; iy++) {
-            const float *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
+            const T *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
             for (I ix = x_begin; ix < x_end; ix++) {
                 k_load4<ALIGNED>(row + ix * s.ldx, n, v);
                 for (int k = 0; k < 4; k++) sum[k] += v[k];
@@ -234,9 +239,9 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
 }
 
 /* The same for windows of many pixels: the block's y share those of one output. */
-template <class I, bool ALIGNED>
+template <class T, class I, bool ALIGNED>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    avg_pool_block_kernel(pool<I> s, const float *x, float *y) {
+    avg_pool_block_kernel(pool<I> s, const T *x, T *y) {
     __shared__ float part[4][K_COLUMN_THREADS];
     int64_t c = k_channel(), n = s.c - c;
     int me = threadIdx.y * blockDim.x + threadIdx.x;
@@ -269,7 +274,9 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void avg_pool(const k_pool *s, const float *x, float *y) {
+template <class T> void avg_pool(const k_pool *s, const float *x_, float *y_) {
+    const T *x = (const T *)x_;
+    T *y = (T *)y_;
     int64_t out = s->n * s->oh * s->ow;
     if (!s->c || !out) return;
     int64_t kh = s->kh ? s->kh : s->h / s->oh, kw = s->kh ? s->kw : s->w / s->ow;
@@ -283,9 +290,9 @@ void avg_pool(const k_pool *s, const float *x, float *y) {
     }
 }
 
-template <class I, bool ALIGNED>
+template <class T, class I, bool ALIGNED>
 __global__ void __launch_bounds__(K_COLUMN_THREADS)
-    avg_pool_grad_kernel(pool<I> s, const float *dy, float *dx) {
+    avg_pool_grad_kernel(pool<I> s, const T *dy, T *dx) {
     int64_t c = k_channel(), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, i, s.in) {
@@ -305,7 +312,9 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
     }
 }
 
-void avg_pool_grad(const k_pool *s, const float *dy, float *dx) {
+template <class T> void avg_pool_grad(const k_pool *s, const float *dy_, float *dx_) {
+    const T *dy = (const T *)dy_;
+    T *dx = (T *)dx_;
     int64_t in = s->n * s->h * s->w;
     if (!s->c || !in) return;
     dim3 block = k_column_block(s->c);
@@ -313,11 +322,14 @@ void avg_pool_grad(const k_pool *s, const float *dy, float *dx) {
     LAUNCH_POOL(avg_pool_grad_kernel, s, aligned, k_column_grid(block, s->c, in), block, dy, dx);
 }
 
+template <class T> void set_slots(k_table *t) {
+    t->max_pool = max_pool<T>;
+    t->max_pool_grad = max_pool_grad<T>;
+    t->avg_pool = avg_pool<T>;
+    t->avg_pool_grad = avg_pool_grad<T>;
+}
+
 } // namespace
 
-extern "C" void k_pool_cuda(k_table *t) {
-    t->max_pool = max_pool;
-    t->max_pool_grad = max_pool_grad;
-    t->avg_pool = avg_pool;
-    t->avg_pool_grad = avg_pool_grad;
-}
+extern "C" void k_pool_cuda(k_table *t) { set_slots<float>(t); }
+extern "C" void k_pool_narrow_cuda(k_table *t) { set_slots<k_bf16>(t); }

@@ -5,9 +5,9 @@
  * makes one Philox block, the 4 elements of it. What a draw is may change from one run of a
  * recorded step to the next (k_live).
  *
- * Cost: uniform writes 4 bytes an element, dropout moves 8; ten rounds of Philox are some 25
- * instructions an element and hide behind that. normal computes in double: slow on most cards, and
- * done once for each weight of a net.
+ * Cost: uniform writes 4 bytes an element, dropout moves 8, or 4 of bf16; ten rounds of Philox are
+ * some 25 instructions an element and hide behind that. normal computes in double: slow on most
+ * cards, and done once for each weight of a net.
  *
  * Surprising: nothing may be fused here. uniform's lo + (hi - lo) * u as one operation would give
  * other bits than the CPU's, hence __fmul_rn and __fadd_rn. */
@@ -68,9 +68,9 @@ struct normal_values {
     }
 };
 
-struct dropout_values {
+template <class T> struct dropout_values {
     float p, scale;
-    const float *x;
+    const T *x;
     __device__ k_four operator()(uint4 word, k_four x4) const {
         k_four u = units(word);
         for (int k = 0; k < BLOCK; k++) u.v[k] = u.v[k] < p ? 0 : x4.v[k] * scale;
@@ -78,8 +78,8 @@ struct dropout_values {
     }
 };
 
-template <class V>
-__global__ void draw_kernel(int64_t n, k_draw given, const k_draw *live, V values, float *y,
+template <class V, class T>
+__global__ void draw_kernel(int64_t n, k_draw given, const k_draw *live, V values, T *y,
                             int aligned) {
     k_draw d = live ? *live : given;
     for (int64_t b = k_first(); b * BLOCK < n; b += k_stride()) {
@@ -89,10 +89,10 @@ __global__ void draw_kernel(int64_t n, k_draw given, const k_draw *live, V value
     }
 }
 
-template <class V> static void draw(int64_t n, const k_draw *d, V values, float *y) {
+template <class V, class T> static void draw(int64_t n, const k_draw *d, V values, T *y) {
     if (n <= 0) return;
-    K_LAUNCH((draw_kernel<V>), k_blocks((n + BLOCK - 1) / BLOCK, THREADS), THREADS, n, *d,
-             (const k_draw *)k_live(), values, y, k_aligned_to(16, values.x, y));
+    K_LAUNCH((draw_kernel<V, T>), k_blocks((n + BLOCK - 1) / BLOCK, THREADS), THREADS, n, *d,
+             (const k_draw *)k_live(), values, y, k_aligned_to(BLOCK * sizeof(T), values.x, y));
 }
 
 static void uniform(int64_t n, const k_draw *d, float lo, float hi, float *y) {
@@ -103,8 +103,9 @@ static void normal(int64_t n, const k_draw *d, float mean, float std, float *y) 
     draw(n, d, normal_values{mean, std, 0}, y);
 }
 
+template <class T>
 static void dropout(int64_t n, const k_draw *d, float p, const float *x, float *y) {
-    draw(n, d, dropout_values{p, 1 / (1 - p), x}, y);
+    draw(n, d, dropout_values<T>{p, 1 / (1 - p), (const T *)x}, (T *)y);
 }
 
 /* -------------------------------------------------------------------------------------- shuffle
@@ -216,7 +217,9 @@ static void shuffle(int64_t n, const k_draw *d, int32_t *order, void *scratch) {
 extern "C" void k_random_cuda(k_table *t) {
     t->uniform = uniform;
     t->normal = normal;
-    t->dropout = dropout;
+    t->dropout = dropout<float>;
     t->shuffle = shuffle;
     t->shuffle_scratch = shuffle_scratch;
 }
+
+extern "C" void k_random_narrow_cuda(k_table *t) { t->dropout = dropout<k_bf16>; }

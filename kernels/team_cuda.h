@@ -1,7 +1,7 @@
 /* team_cuda.h - two ways to stand threads over a matrix: as teams, one a row, or in columns.
  *
- * A thread owns four neighbouring channels. With ALIGNED it moves them as 16 bytes, otherwise one
- * by one, of which the first n are there.
+ * A thread owns four neighbouring channels. With ALIGNED it moves them at once (16 bytes, or 8 of
+ * bf16), otherwise one by one, of which the first n are there.
  *
  * Surprising: what it computes is the same, so a channel slice that begins anywhere gives the same
  * bits as a whole matrix. */
@@ -10,9 +10,9 @@
 
 #include "four_cuda.h"
 
-/* Can all rows of p, `ld` floats apart, be moved so? c: the channels of what a thread walks. */
-static inline bool k_aligned(const void *p, int64_t ld, int64_t c) {
-    return k_aligned_to(16, p) && ld % 4 == 0 && c % 4 == 0;
+/* Can all rows of p, `ld` elements apart, be moved so? c: the channels of what a thread walks. */
+template <class T> static inline bool k_aligned(const T *p, int64_t ld, int64_t c) {
+    return k_aligned_to(4 * sizeof(T), p) && ld % 4 == 0 && c % 4 == 0;
 }
 
 /* K_LAUNCH_ALIGNED(is, name, args): K_LAUNCH of name<true> or name<false>. */

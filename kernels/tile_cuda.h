@@ -27,7 +27,7 @@
  * cuDNN overlay these kernels, as they use the tensor cores. These stay the oracle on the card, and
  * what runs where the libraries are not.
  *
- * Surprising: bf16 precision is only a rounding of what is read. Products and sums are fp32. */
+ * Surprising: operands of bf16 come here too, widened in scratch memory (narrow_cuda.cu). */
 #ifndef CNN_TILE_CUDA_H
 #define CNN_TILE_CUDA_H
 
@@ -88,13 +88,6 @@ __device__ inline float element(const operand &o, const spot &a, const spot &b) 
     return inside(o, a, b) ? o.p[a.at + b.at] : 0.0f;
 }
 
-/* To the next bf16, ties to even; NaN stays NaN. */
-__device__ inline float bf16(float v) {
-    unsigned bits = __float_as_uint(v);
-    bits = v != v ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
-    return __uint_as_float(bits & 0xffff0000);
-}
-
 /* A slice of an operand on its way to shared memory: N lines (rows of A, columns of B) by DEPTH,
  * four neighbours at a time, which lie along the depth (DEEP) or along the lines. */
 template <int N, bool DEEP> struct slice {
@@ -119,12 +112,6 @@ template <int N, bool DEEP> struct slice {
                 v[i] = make_float4(element(o, *a, *b), element(o, a[!DEEP], b[DEEP]),
                                    element(o, a[2 * !DEEP], b[2 * DEEP]),
                                    element(o, a[3 * !DEEP], b[3 * DEEP]));
-        }
-    }
-
-    __device__ void round() {
-        UNROLLED for (int i = 0; i < N * DEPTH / 4 / THREADS; i++) {
-            v[i] = make_float4(bf16(v[i].x), bf16(v[i].y), bf16(v[i].z), bf16(v[i].w));
         }
     }
 
@@ -178,7 +165,7 @@ template <class S> struct product {
     ending last;
     float *c;          /* the result, or parts of the sums in scratch memory, dense */
     int64_t ldc, part; /* floats from a row to the next, from a part to the next */
-    int fours, rounds; /* whether c is written by fours; operands are rounded to bf16 */
+    int fours;         /* c is written by fours */
 };
 
 /* Row i of the R rows of a thread among the N of a tile (or column): fours of neighbours, apart, so
@@ -285,7 +272,6 @@ __global__ void __launch_bounds__(THREADS) product_kernel(const product<S> p) {
         next_b.fetch(p.b, b_column, b_depth[slot]);
     };
     auto place = [&](int slot) {
-        if (p.rounds) next_a.round(), next_b.round();
         next_a.place(a[slot]);
         next_b.place(b[slot]);
     };
@@ -362,7 +348,7 @@ inline int by_fours(const float *p, int64_t ld, int64_t n) {
 template <class S>
 void product_launch(const S &shape, const cut &t, operand a, operand b, ending last, float *c,
                     int64_t rows, int64_t columns, int64_t ldc, int64_t width, void *scratch) {
-    product<S> p = {shape, a, b, t, last, c, ldc, 0, 0, k_precision_now() == K_MIXED_BF16};
+    product<S> p = {shape, a, b, t, last, c, ldc, 0, 0};
     if (t.parts > 1) {
         p.last = ending{nullptr, 0};
         p.c = (float *)scratch;

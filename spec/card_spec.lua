@@ -321,10 +321,26 @@ describe("a recorded step on a card also", function()
   end)
 end)
 
+describe("a norm on a card", function()
+  it("takes pictures without channels", function()
+    for _, precision in ipairs { "fp32", "bf16" } do
+      cnn.cuda.precision(precision)
+      local x = cnn.zeros(4, 0, 3, 3):to "cuda"
+      x.requires_grad = true
+      local y = x:batch_norm(nil, nil, nil, nil, 1, 0.1, 1e-5)
+      y:sum():backward()
+      assert.same({ 4, 0, 3, 3 }, { unpack(y:shape()) })
+      assert.same({ 4, 0, 3, 3 }, { unpack(x.grad:shape()) })
+    end
+    cnn.cuda.precision "auto"
+  end)
+end)
+
 describe("what a recorded step joins on a card", function()
   -- Norm and ReLU, with another's sum between them or not, in both modes; the gradients too.
-  local function values(recorded, training, order)
+  local function values(recorded, training, order, precision)
     cnn.manual_seed(4)
+    cnn.cuda.precision(precision)
     local bn = nn.BatchNorm2d(5):to "cuda"
     local results = {}
     if not training then bn:eval() end
@@ -333,7 +349,8 @@ describe("what a recorded step joins on a card", function()
       local other = cnn.randn({ 3, 5, 4, 6 }):channels_last():to "cuda"
       x.requires_grad, other.requires_grad = true, true
       local function forward()
-        local y = bn(x)
+        local y = bn(precision == "bf16" and x:to "bf16" or x)
+        local other = precision == "bf16" and other:to "bf16" or other
         if order == "other first" then y = other + y end
         if order == "other last" then y = y + other end
         if order == "both" then y = y:relu() + y end
@@ -348,8 +365,9 @@ describe("what a recorded step joins on a card", function()
   end
 
   -- A convolution and a linear layer, each with its ReLU; with a bias or without.
-  local function layers(recorded, bias)
+  local function layers(recorded, bias, precision)
     cnn.manual_seed(6)
+    cnn.cuda.precision(precision)
     local net = nn.Sequential(nn.Conv2d(2, 5, 3, { bias = bias }), nn.ReLU(), nn.Flatten(),
       nn.Linear(5 * 4 * 4, 7, { bias = bias }), nn.ReLU()):to "cuda"
     local results = {}
@@ -367,28 +385,57 @@ describe("what a recorded step joins on a card", function()
     return results
   end
 
-  for _, bias in ipairs { true, false } do
-    it("computes the same: layers with ReLU, bias " .. tostring(bias), function()
-      local expected, got = layers(false, bias), layers(true, bias)
-      for i = 1, 4 do
-        assert.equal(#expected[i], #got[i])
-        for k, e in ipairs(expected[i]) do same(got[i][k]:to "cpu", e:to "cpu", 2e-6) end
-      end
-    end)
-  end
+  -- What is joined in bf16 is rounded once instead of after each op.
+  local tolerance = { fp32 = 2e-6, bf16 = 0.02 }
+  after_each(function() cnn.cuda.precision "auto" end)
 
-  for _, order in ipairs { "none", "other first", "other last", "both" } do
-    for _, training in ipairs { true, false } do
-      it(("computes the same: %s, %s"):format(order, training and "training" or "eval"), function()
-        local expected, got = values(false, training, order), values(true, training, order)
+  for _, precision in ipairs { "fp32", "bf16" } do
+    for _, bias in ipairs { true, false } do
+      it(("computes the same: layers with ReLU, bias %s, %s"):format(bias, precision), function()
+        local expected, got = layers(false, bias, precision), layers(true, bias, precision)
         for i = 1, 4 do
-          for k = 1, 5 do
-            if expected[i][k] then same(got[i][k]:to "cpu", expected[i][k]:to "cpu", 2e-6) end
+          assert.equal(#expected[i], #got[i])
+          for k, e in ipairs(expected[i]) do
+            same(got[i][k]:to "cpu", e:to "cpu", tolerance[precision])
           end
         end
       end)
     end
+
+    for _, order in ipairs { "none", "other first", "other last", "both" } do
+      for _, training in ipairs { true, false } do
+        local mode = training and "training" or "eval"
+        it(("computes the same: %s, %s, %s"):format(order, mode, precision), function()
+          local expected = values(false, training, order, precision)
+          local got = values(true, training, order, precision)
+          for i = 1, 4 do
+            for k = 1, 5 do
+              local e = expected[i][k]
+              if e then same(got[i][k]:to "cpu", e:to "cpu", tolerance[precision]) end
+            end
+          end
+        end)
+      end
+    end
   end
+
+  it("goes back in another precision than forward", function()
+    cnn.cuda.precision "bf16"
+    local net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2),
+      nn.Flatten(), nn.Linear(5 * 2 * 2, 7)):to "cuda"
+    local x = cnn.randn({ 3, 2, 6, 6 }):to "cuda"
+    net(x):sum():backward()
+    local expected = {}
+    for i, p in ipairs(net:parameters()) do expected[i] = p.grad:to "cpu" end
+    net:zero_grad()
+    local loss = net(x):sum()
+    cnn.cuda.precision "fp32"
+    loss:backward()
+    for i, p in ipairs(net:parameters()) do
+      assert.equal("f32", p.grad.dtype)
+      same(p.grad:to "cpu", expected[i], 0.05)
+    end
+  end)
 end)
 
 -- --------------------------------------------------------------------------------------- memory

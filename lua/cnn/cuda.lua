@@ -61,7 +61,9 @@ end
 
 --- cnn.cuda.precision(name)
 -- How the card computes convolutions and products: "auto" (tf32 in convolutions, as PyTorch has
--- it), "fp32" (IEEE), "tf32" (in both), "bf16" (operands rounded to bf16, sums in fp32).
+-- it), "fp32" (IEEE), "tf32" (in both), "bf16": convolutions take and give bf16, so do the ops
+-- behind them (norms, pooling, arithmetic, cat, dropout); products take it and give f32; weights,
+-- statistics, sums, losses and everything else are f32.
 -- Errors: another name; no CUDA device
 -- Example: if cnn.cuda.is_available() then cnn.cuda.precision "fp32" end
 -- See: cnnlua train, cnn.train

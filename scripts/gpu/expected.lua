@@ -1,20 +1,30 @@
 -- expected.lua - what a training step has to take on a card, from counted operations and bytes.
--- usage: cnnlua scripts/gpu/expected.lua [TFLOPS [TBPS]]     (494 of tf32 and 3.35: an H100 SXM)
+-- usage: cnnlua scripts/gpu/expected.lua [tf32|bf16 [TFLOPS [TBPS]]]
+--        (an H100 SXM, unless given: 494 in tf32, 989 in bf16, and 3.35 TB/s)
 --
 -- Operations: two for each multiply-add, forward and both gradients, but for the first layer's data
--- gradient. Bytes, fp32, each tensor read or written once by each kernel that has to:
---   convolution, linear   x, y forward; dy, dx; x, dy, and the weights three times
+-- gradient. Bytes, each tensor read or written once by each kernel that has to:
+--   convolution, linear   x, y forward; dy, dx; x, dy, and the weights three times; with bf16 they
+--                         are rounded once as well, and a convolution's gradient is widened
 --   norm                  x twice and y (ReLU behind it is free); x, dy twice and dx
 --   ReLU, sigmoid         dy, y and dx; forward, joined, nothing more
 --   pooling, others       x and y each way
 --   the optimizer         parameter, gradient, parameter
--- The expected time of a layer is the larger of the two; a step is their sum. Surprising: this is a
--- floor, not a forecast. Launches, tails and kernels short of the peak come on top.
+-- An activation is 4 bytes, 2 with bf16; what a linear layer answers, and the weights that the
+-- optimizer has, are 4. Concatenations are not counted. The expected time of a layer is the larger
+-- of the two; a step is their sum.
+--
+-- Surprising: this is a floor, not a forecast. Launches, tails and kernels short of the peak come
+-- on top.
 
 local cnn = require "cnn"
 
-local flops = (tonumber(arg[1]) or 494) * 1e12
-local bandwidth = (tonumber(arg[2]) or 3.35) * 1e12
+local precision = arg[1] or "tf32"
+local peaks = { tf32 = 494, bf16 = 989 }
+if not peaks[precision] then error("expected tf32 or bf16, got " .. precision, 0) end
+local narrow = precision == "bf16"
+local flops = (tonumber(arg[2]) or peaks[precision]) * 1e12
+local bandwidth = (tonumber(arg[3]) or 3.35) * 1e12
 
 local nets = { "alexnet", "vgg", "nin", "googlenet", "bn_lenet", "resnet", "densenet" }
 local book = { -- images/s of the book on a V100, without loading and evaluation
@@ -35,11 +45,14 @@ end
 -- Seconds of operations and of bytes for one layer, forward and backward.
 local function layer_cost(layer, x, y, macs, first)
   local nx, ny = x:numel(), y:numel()
-  local kind, operations, values = layer.kind, 0
+  local kind, operations, values, bytes = layer.kind, 0, 0, 0
+  local size = narrow and 2 or 4
   if kind == "Conv2d" or kind == "Linear" then
     operations = 2 * macs * (first and 2 or 3)
-    local weights = members.count(layer)
-    values = nx + ny + (first and 0 or ny + nx) + nx + ny + 3 * weights + 3 * weights
+    values = (first and 2 or 3) * nx
+    bytes = (first and 2 or 3) * ny * (kind == "Linear" and 4 or size)
+    local each = not narrow and 24 or kind == "Linear" and 26 or 30
+    bytes = bytes + each * members.count(layer)
   elseif kind:find "^BatchNorm" then
     values = 3 * nx + 5 * nx
   elseif kind == "ReLU" or kind == "Sigmoid" then
@@ -49,7 +62,7 @@ local function layer_cost(layer, x, y, macs, first)
   else
     values = 2 * (nx + ny)
   end
-  return operations / flops, 4 * values / bandwidth
+  return operations / flops, (size * values + bytes) / bandwidth
 end
 
 local function step_cost(name)

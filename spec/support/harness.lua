@@ -99,8 +99,14 @@ local function leaf(row, spec, values, layout)
   return x
 end
 
--- values: one flat list for each tensor.
-function harness.run(op, row, case, values, layout)
+local function taken_as(tensors, as)
+  local list = {}
+  for i, x in ipairs(tensors) do list[i] = as and as(i, x) or x end
+  return list
+end
+
+-- values: one flat list for each tensor. as(i, x), if given: what the op gets for tensor i.
+function harness.run(op, row, case, values, layout, as)
   local specs, tensors, total = harness.tensors(case), {}, 0
   for i, spec in ipairs(specs) do
     tensors[i] = leaf(row, spec, values[i], layout)
@@ -110,7 +116,7 @@ function harness.run(op, row, case, values, layout)
   cnn.manual_seed(3)
   if row.prepare then row.prepare(unpack(tensors)) end
   engine.poison(16 * total)
-  local y = harness.call(op, case, tensors)
+  local y = harness.call(op, case, taken_as(tensors, as))
   local results = {}
   add(results, "the output", y)
   if y.requires_grad and not row.writes then
@@ -130,7 +136,7 @@ end
 -- The op on clones of its inputs, which nothing else needs. What is recorded as a step, where the
 -- clones' memory may become the output's: "nothing", "the forward" or "all" with the backward.
 -- The output, then the gradients.
-function harness.run_on_clones(op, row, case, values, layout, recorded)
+function harness.run_on_clones(op, row, case, values, layout, recorded, as)
   local specs, tensors = harness.tensors(case), {}
   for i, spec in ipairs(specs) do tensors[i] = leaf(row, spec, values[i], layout) end
   cnn.manual_seed(3)
@@ -138,7 +144,7 @@ function harness.run_on_clones(op, row, case, values, layout, recorded)
   local function forward()
     local clones = {}
     for i, x in ipairs(tensors) do clones[i] = bind.ops.clone(x) end
-    return harness.call(op, case, clones)
+    return harness.call(op, case, taken_as(clones, as))
   end
   local function all()
     local y = forward()

@@ -1,0 +1,150 @@
+-- Activations in bf16 on a card that computes with --precision bf16: every op of the catalogue takes
+-- them, those that have kernels for them answer in bf16, all near to what generic makes of the same
+-- values, and whole steps are the same bits whether they are recorded or not.
+
+local cnn = require "cnn"
+local bind = require "cnn.bind"
+local engine = require "spec.support.engine"
+local harness = require "spec.support.harness"
+local inputs = require "spec.support.inputs"
+local catalogue = require "spec.support.catalogue"
+
+local ops = bind.ops
+
+if not engine.has_card then
+  describe("bf16 activations", function()
+    pending "needs a GPU, or the host double of make specs: spec/card_bf16_spec.lua"
+  end)
+  return
+end
+
+-- Ops that answer in bf16. Of those in `every` all inputs are activations, of the others the first.
+local narrow, every = {}, {}
+for name in ([[neg abs relu sign tanh sigmoid gelu silu exp log sqrt leaky_relu clamp affine
+  contiguous clone channels_last view reshape transpose permute narrow select expand squeeze
+  unsqueeze detach conv2d max_pool2d avg_pool2d adaptive_avg_pool2d batch_norm dropout]]):gmatch "%S+" do
+  narrow[name] = true
+end
+for name in ("add sub mul div pow maximum minimum cat stack"):gmatch "%S+" do
+  narrow[name], every[name] = true, true
+end
+-- Sums of many are f32 whatever they are of.
+local sums = { sum = true, mean = true, linear = true, matmul = true, cross_entropy = true }
+-- Where y is 1 to bf16 the gradient is 0, which is no error: their inputs are smaller.
+local saturates = { tanh = true, sigmoid = true }
+
+local function rounded(values, scale)
+  local list = {}
+  for i, v in ipairs(values) do list[i] = scale * v end
+  if #list == 0 then return list end
+  return engine.list(cnn.tensor(list):to "bf16")
+end
+
+local function with_bf16(variant, f)
+  return engine.with(variant, function()
+    assert(engine.C.cnn_cuda_set_precision "bf16" == 0)
+    return f()
+  end)
+end
+
+-- x as an activation; `slice`: as the middle of a larger one, NaN on both sides.
+local function activation(x, slice)
+  local y = ops.to(x, "bf16")
+  if not slice or y:dim() < 2 or y:numel() == 0 then return y end
+  local sizes = { unpack(y:shape()) }
+  sizes[2] = 3
+  local beside = ops.to(inputs.dense(sizes, (function()
+    local list, n = {}, 1
+    for _, size in ipairs(sizes) do n = n * size end
+    for i = 1, n do list[i] = 0 / 0 end
+    return list
+  end)()), "bf16")
+  return ops.narrow(ops.cat({ beside, y, beside }, 2), 2, 4, y:size(2))
+end
+
+describe("bf16 activations", function()
+  after_each(function()
+    engine.clean()
+    engine.use(nil)
+  end)
+
+  for _, op in ipairs(bind.list) do
+    local name, row = op.name, catalogue[op.name]
+    if row and not row.writes then
+      local function values_of(case)
+        local list = harness.values_of(case, "dense")
+        for i, values in ipairs(list) do list[i] = rounded(values, saturates[name] and 0.25 or 1) end
+        return list
+      end
+
+      local function as(case, slice)
+        local specs = harness.tensors(case)
+        return function(i, x)
+          if (i > 1 and not every[name]) or specs[i].dtype then return x end
+          return activation(x, slice)
+        end
+      end
+
+      it("are taken by " .. name, function()
+        local cases = { row.wide, unpack(row.cases) }
+        for _, variant in ipairs(engine.card_variants) do
+          for _, case in ipairs(cases) do
+            local values = values_of(case)
+            local expected = engine.with("generic", harness.run, name, row, case, values, "dense")
+            for _, layout in ipairs(row.layouts or { "dense", "channels_last" }) do
+              for _, slice in ipairs { false, true } do
+                if layout == "dense" or inputs.applies(harness.tensors(case), layout) then
+                  local got = with_bf16(variant, function()
+                    return harness.run(name, row, case, values, layout, as(case, slice))
+                  end)
+                  local why = harness.difference(got, expected, math.max(row.tolerance or 0, 0.03), 1)
+                  if why then
+                    error(("%s, %s, %s%s: %s"):format(harness.describe(name, case), variant, layout,
+                      slice and ", a slice" or "", why), 0)
+                  end
+                end
+              end
+            end
+          end
+        end
+      end)
+
+      local dtype = narrow[name] and "bf16" or sums[name] and "f32"
+      if dtype then
+        it(("become %s by %s"):format(dtype, name), function()
+          for _, case in ipairs(row.cases) do
+            with_bf16(engine.card_variants[1], function()
+              local values, tensors = values_of(case), {}
+              for i, spec in ipairs(harness.tensors(case)) do
+                tensors[i] = as(case)(i, inputs.laid_out(spec, values[i], "dense"))
+              end
+              if row.prepare then row.prepare(unpack(tensors)) end
+              local y = harness.call(name, case, tensors)
+              assert.equal(dtype, y.dtype, harness.describe(name, case))
+            end)
+          end
+        end)
+      end
+
+      it("give the same bits when " .. name .. " is recorded", function()
+        for _, variant in ipairs(engine.card_variants) do
+          for _, case in ipairs(row.cases) do
+            local function run(recorded)
+              return with_bf16(variant, function()
+                return harness.run_on_clones(name, row, case, values_of(case), "dense", recorded,
+                  as(case))
+              end)
+            end
+            local alone = run "nothing"
+            for _, recorded in ipairs { "the forward", "all" } do
+              local why = harness.difference(run(recorded), alone)
+              if why then
+                error(("%s, %s recorded: %s"):format(harness.describe(name, case), recorded, why), 0)
+              end
+            end
+          end
+        end
+      end)
+    end
+  end
+end)
