@@ -43,12 +43,16 @@ typedef struct cnn_storage {
     int lost;         /* its op failed when a recorded step ran */
     cnn_fill_kind fill;
     double fill_a, fill_b;
-    k_draw draw;        /* of a random fill */
-    cnn_pictures *from; /* of images and labels */
-    int64_t first;      /* the position of theirs in it */
-    uint64_t seen;      /* by which reading of a recorded step (plan.c), */
-    int number;         /* and its number there */
-    uint64_t touched;   /* by entries that are to join (tape.c) */
+    k_draw draw;          /* of a random fill */
+    cnn_pictures *from;   /* of images and labels */
+    int64_t first;        /* the position of theirs in it */
+    uint64_t seen;        /* by which reading of a recorded step (plan.c), */
+    int number;           /* and its number there */
+    uint64_t touched;     /* by entries that are to join (tape.c) */
+    uint64_t placed;      /* by which laying out of a list (layout.c), */
+    int uses, made;       /* by how many tensors of its entries, how many of them outputs, */
+    int fixed;            /* whether it has to stay as it is, */
+    cnn_tensor *first_on; /* and those tensors (cnn_tensor.beside) */
 } cnn_storage;
 
 typedef struct cnn_entry cnn_entry;
@@ -60,12 +64,13 @@ struct cnn_tensor {
     int64_t offset;
     cnn_storage *storage; /* NULL: given back; of an entry's alias: its value is not needed */
     int requires_grad;
-    int narrow; /* of an entry's alias: a bf16 activation, and so is its gradient */
+    int narrow;       /* of an entry's alias: a bf16 activation, and so is its gradient */
     cnn_entry *entry; /* what made it, when a gradient flows through it; NULL for leaves */
     int output;       /* which output of entry */
     cnn_tensor *grad; /* of a leaf */
     const char *origin;
-    uint64_t born; /* the step that made it; 0: none, it stays */
+    cnn_tensor *beside; /* the next on its storage, while a list is laid out */
+    uint64_t born;      /* the step that made it; 0: none, it stays */
 };
 
 /* An op: a static const beside its code. */
@@ -79,8 +84,10 @@ typedef struct cnn_op {
     int (*gradient)(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx);
     unsigned saves_in, saves_out; /* bit i: the value of input / output i is needed by gradient */
     unsigned reuses_in; /* bit i: output 0 may lie where input i lies, once nobody else needs it */
-    int casts;          /* from dtype to dtype: its gradient takes any */
-    int moves;          /* from device to device: it waits, so no graph can hold it */
+    int strided; /* a matrix of pixels that it takes or makes may have any row stride, read when
+                    it runs */
+    int casts;   /* from dtype to dtype: its gradient takes any */
+    int moves;   /* from device to device: it waits, so no graph can hold it */
     /* The part of attr that may change from one recorded step to the next while the step stays the
      * same: a k_draw, k_sgd, k_adam. The kernels of a card find it through k_device.live. */
     unsigned varying_at, varying_bytes;
@@ -144,6 +151,10 @@ void *card_take(int64_t bytes); /* NULL with the error set */
 /* Memory of a device, as memory_take and memory_give. */
 void *device_take(cnn_dev device, int64_t bytes);
 void device_give(cnn_dev device, void *p, int64_t bytes);
+
+/* ------------------------------------------------------------------------------ layout.c */
+/* Has the parts of what a list concatenates made where they will lie. */
+void layout_list(cnn_entry *first);
 
 /* -------------------------------------------------------------------------------- plan.c */
 /* A recorded step on the card as a captured graph. 1: it ran so; 0: run the list plainly; -1. */
@@ -246,7 +257,8 @@ int entry_joins(const cnn_entry *e);
  * that op and the only one that needs e's first output, as its input `at`. */
 int joins_equals(const cnn_entry *e);
 const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
-extern const cnn_op *const relu_op, *const add_op;
+extern const cnn_op *const relu_op, *const add_op, *const cat_op;
+int cat_axis(cnn_entry *e); /* of a cat, from 0 */
 int tape_lasting_ready(void);
 void tape_count_as_run(void);
 /* Scratch on the op's device, 64-byte aligned, gone when its run returns; NULL with an error. */

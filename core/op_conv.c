@@ -34,7 +34,8 @@ static int conv_data_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_conv_data_grad = {.name = "conv2d_data_grad", .run = conv_data_grad_run};
+static const cnn_op op_conv_data_grad = {
+    .name = "conv2d_data_grad", .run = conv_data_grad_run, .strided = 1};
 
 /* in: x, dy; out: dw */
 static int conv_weight_grad_run(cnn_entry *e) {
@@ -46,8 +47,8 @@ static int conv_weight_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_conv_weight_grad = {.name = "conv2d_weight_grad",
-                                           .run = conv_weight_grad_run};
+static const cnn_op op_conv_weight_grad = {
+    .name = "conv2d_weight_grad", .run = conv_weight_grad_run, .strided = 1};
 
 /* in: x, w, b or NULL; y: the entry's output, or that of the ReLU behind it */
 static int conv2d_into(cnn_entry *e, const cnn_tensor *y, int relu) {
@@ -114,6 +115,7 @@ static const cnn_op op_conv2d = {.name = "conv2d",
                                  .joins = conv2d_joins,
                                  .run_many = conv2d_relu_run,
                                  .chain = 1,
+                                 .strided = 1,
                                  .gradient = conv2d_gradient,
                                  .saves_in = 1 << 0 | 1 << 1};
 

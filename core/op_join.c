@@ -1,7 +1,7 @@
 /* op_join.c - values put beside each other: cat, stack, pad; and written in place: copy, fill.
  *
  * The output of cat is channels-last when an input of it is, so that a concatenation of channels is
- * one strided copy an input.
+ * one strided copy an input, or none, where layout.c has had it made in its place.
  *
  * Surprising: the gradient of cat is a narrow, that is, a view: DenseNet's concatenations cost
  * nothing on the way back. A write in place is refused where a gradient would have to follow it;
@@ -21,23 +21,33 @@ static cnn_tensor part_of(const cnn_tensor *y, int axis, int64_t start, int64_t 
 /* ------------------------------------------------------------------------------------------- cat
  */
 
-static int cat_run(cnn_entry *e) {
+int cat_axis(cnn_entry *e) {
     int axis;
-    int64_t start = 0;
     memcpy(&axis, entry_attr(e), sizeof axis);
+    return axis;
+}
+
+/* layout.c had x made there. */
+static int is_in_place(const cnn_tensor *x, const cnn_tensor *part) {
+    return x->storage == part->storage && x->offset == part->offset &&
+           !memcmp(x->stride, part->stride, sizeof x->stride);
+}
+
+static int cat_run(cnn_entry *e) {
+    int axis = cat_axis(e);
+    int64_t start = 0;
     for (int i = 0; i < e->n_in; i++) {
         int64_t length = e->in[i]->size[axis];
         cnn_tensor part = part_of(e->out[0], axis, start, length);
-        copy_values(entry_kernels(e), &part, e->in[i]);
+        if (!is_in_place(e->in[i], &part)) copy_values(entry_kernels(e), &part, e->in[i]);
         start += length;
     }
     return 0;
 }
 
 static int cat_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    int axis;
+    int axis = cat_axis(e);
     int64_t start = 1;
-    memcpy(&axis, entry_attr(e), sizeof axis);
     for (int i = 0; i < e->n_in; i++) {
         int64_t length = e->in[i]->size[axis];
         if (entry_wants(e, i)) dx[i] = cnn_narrow(dy[0], axis + 1, start, length);
@@ -46,7 +56,9 @@ static int cat_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
     return 0;
 }
 
-static const cnn_op op_cat = {.name = "cat", .run = cat_run, .gradient = cat_gradient};
+static const cnn_op op_cat = {
+    .name = "cat", .run = cat_run, .gradient = cat_gradient, .strided = 1};
+const cnn_op *const cat_op = &op_cat;
 
 /* Sizes of the whole; -1 with an error when the parts do not fit. */
 static int cat_size(const char *op, cnn_tensor *const *list, int n, int a, int64_t *size) {

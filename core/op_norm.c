@@ -16,7 +16,7 @@ typedef struct {
     int training; /* the statistics came from x, so the gradient flows through them */
 } norm_attr;
 
-/* The shape with the row strides of x (or dx) and y (or dy). */
+/* The shape with the row strides of x and y (or dy). */
 static k_norm norm_of(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y) {
     k_norm s = ((const norm_attr *)entry_attr(e))->s;
     s.ldx = row_stride(x);
@@ -24,18 +24,25 @@ static k_norm norm_of(cnn_entry *e, const cnn_tensor *x, const cnn_tensor *y) {
     return s;
 }
 
+/* Of a gradient, whose entry has x, dy .. and dx. */
+static k_norm grad_of(cnn_entry *e) {
+    k_norm s = norm_of(e, e->in[0], e->in[1]);
+    s.lddx = row_stride(e->out[0]);
+    return s;
+}
+
 static const float *values(const cnn_tensor *x) { return x ? tensor_f32(x) : 0; }
 
 /* The gradient of x, gamma and beta, which are inputs 0, gamma_at and gamma_at + 1 of e, by `op`
- * (in: x, dy, mean, rstd, gamma; out: dx, dgamma, dbeta). Kernels give dx the row stride of x. */
+ * (in: x, dy, mean, rstd, gamma; out: dx, dgamma, dbeta). */
 static int emit_gradient(const cnn_op *op, cnn_entry *e, cnn_tensor *dy, cnn_tensor *mean,
                          cnn_tensor *rstd, int gamma_at, cnn_tensor **dx) {
     const norm_attr *a = entry_attr(e);
     cnn_tensor *x = as_activation(e->in[0]);
     if (!x) return -1;
     k_dtype dtype = tensor_dtype(x);
-    cnn_tensor *in[] = {as_dense_channels_last(x), as_channels_last(as_dtype(dy, dtype)), mean,
-                        rstd, e->in[gamma_at]};
+    cnn_tensor *in[] = {as_channels_last(x), as_channels_last(as_dtype(dy, dtype)), mean, rstd,
+                        e->in[gamma_at]};
     if (!in[0] || !in[1]) return -1;
     cnn_dev device = tensor_device(in[1]);
     cnn_tensor *out[] = {new_channels_last(x->size, x->nd, dtype, device),
@@ -78,7 +85,7 @@ static int batch_stats_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_batch_stats = {.name = "batch_stats", .run = batch_stats_run};
+static const cnn_op op_batch_stats = {.name = "batch_stats", .run = batch_stats_run, .strided = 1};
 
 /* rstd = sqrt(v) / v with v = var + eps. in: var; out: rstd */
 static int rstd_run(cnn_entry *e) {
@@ -93,7 +100,7 @@ static const cnn_op op_rstd = {.name = "rstd", .run = rstd_run};
 static int batch_norm_grad_run(cnn_entry *e) {
     const k_table *k = entry_kernels(e);
     const norm_attr *a = entry_attr(e);
-    k_norm s = norm_of(e, e->in[0], e->in[1]);
+    k_norm s = grad_of(e);
     void *scratch = entry_scratch(e, k->norm_scratch(&s));
     if (!scratch) return -1;
     k->batch_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),
@@ -102,8 +109,10 @@ static int batch_norm_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_batch_norm_grad = {
-    .name = "batch_norm_grad", .run = batch_norm_grad_run, .reuses_in = 1 << 0 | 1 << 1};
+static const cnn_op op_batch_norm_grad = {.name = "batch_norm_grad",
+                                          .run = batch_norm_grad_run,
+                                          .reuses_in = 1 << 0 | 1 << 1,
+                                          .strided = 1};
 
 /* in: x, mean, rstd, gamma or NULL, beta or NULL; out: y */
 static int batch_norm_run(cnn_entry *e) {
@@ -149,6 +158,7 @@ static const cnn_op op_batch_norm = {.name = "batch_norm",
                                      .joins = batch_norm_joins,
                                      .run_many = batch_norm_relu_run,
                                      .chain = 1,
+                                     .strided = 1,
                                      .gradient = batch_norm_gradient,
                                      .saves_in = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3,
                                      .reuses_in = 1 << 0};
@@ -252,7 +262,7 @@ cnn_tensor *cnn_batch_norm(cnn_tensor *x, cnn_tensor *gamma, cnn_tensor *beta, c
 /* in: x, dy, mean, rstd, gamma or NULL; out: dx, dgamma, dbeta */
 static int group_norm_grad_run(cnn_entry *e) {
     const k_table *k = entry_kernels(e);
-    k_norm s = norm_of(e, e->in[0], e->in[1]);
+    k_norm s = grad_of(e);
     void *scratch = entry_scratch(e, k->norm_scratch(&s));
     if (!scratch) return -1;
     k->group_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),

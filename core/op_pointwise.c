@@ -291,7 +291,8 @@ enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before the
                                           .gradient = gradient_of,                                 \
                                           .saves_in = in,                                          \
                                           .saves_out = out,                                        \
-                                          .reuses_in = ANY_INPUT},                                 \
+                                          .reuses_in = ANY_INPUT,                                  \
+                                          .strided = 1},                                           \
                                          offsetof(k_table, which),                                 \
                                          wide};
 #define POINTWISE(which, gradient_of, in, out) POINTWISE_OP(which, gradient_of, in, out, 0)
@@ -333,7 +334,7 @@ const cnn_op *const relu_op = &op_relu.op, *const add_op = &op_add.op;
 
 #define FUSED_GRADIENT(which)                                                                      \
     static const pointwise which = {                                                               \
-        {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT},                            \
+        {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT, .strided = 1},              \
         offsetof(k_table, which),                                                                  \
         0};
 FUSED_GRADIENT(tanh_grad)

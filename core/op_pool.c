@@ -54,7 +54,8 @@ static int max_pool_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_max_pool_grad = {.name = "max_pool2d_grad", .run = max_pool_grad_run};
+static const cnn_op op_max_pool_grad = {
+    .name = "max_pool2d_grad", .run = max_pool_grad_run, .strided = 1};
 
 /* in: x; out: y and, for the gradient, index */
 static int max_pool_run(cnn_entry *e) {
@@ -68,13 +69,15 @@ static int max_pool_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **d
     const k_pool *s = entry_attr(e);
     cnn_tensor *in[] = {as_channels_last(as_activation(dy[0])), e->out[1]};
     if (!in[0]) return -1;
-    dx[0] =
-        tape_append1(&op_max_pool_grad, in, 2, new_images(s, s->h, s->w, in[0]), s, sizeof *s);
+    dx[0] = tape_append1(&op_max_pool_grad, in, 2, new_images(s, s->h, s->w, in[0]), s, sizeof *s);
     return dx[0] ? 0 : -1;
 }
 
-static const cnn_op op_max_pool = {
-    .name = "max_pool2d", .run = max_pool_run, .gradient = max_pool_gradient, .saves_out = 1 << 1};
+static const cnn_op op_max_pool = {.name = "max_pool2d",
+                                   .run = max_pool_run,
+                                   .gradient = max_pool_gradient,
+                                   .saves_out = 1 << 1,
+                                   .strided = 1};
 
 cnn_tensor *cnn_max_pool2d(cnn_tensor *x, int kh, int kw, int sh, int sw, int ph, int pw) {
     int scope = scope_begin();
@@ -106,7 +109,8 @@ static int avg_pool_grad_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_avg_pool_grad = {.name = "avg_pool2d_grad", .run = avg_pool_grad_run};
+static const cnn_op op_avg_pool_grad = {
+    .name = "avg_pool2d_grad", .run = avg_pool_grad_run, .strided = 1};
 
 /* in: x; out: y */
 static int avg_pool_run(cnn_entry *e) {
@@ -124,10 +128,12 @@ static int avg_pool_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **d
 }
 
 static const cnn_op op_avg_pool = {
-    .name = "avg_pool2d", .run = avg_pool_run, .gradient = avg_pool_gradient};
+    .name = "avg_pool2d", .run = avg_pool_run, .gradient = avg_pool_gradient, .strided = 1};
 
-static const cnn_op op_adaptive_avg_pool = {
-    .name = "adaptive_avg_pool2d", .run = avg_pool_run, .gradient = avg_pool_gradient};
+static const cnn_op op_adaptive_avg_pool = {.name = "adaptive_avg_pool2d",
+                                            .run = avg_pool_run,
+                                            .gradient = avg_pool_gradient,
+                                            .strided = 1};
 
 static cnn_tensor *average(const cnn_op *op, cnn_tensor *x, const k_pool *s) {
     x = as_channels_last(as_activation(x));

@@ -29,7 +29,8 @@ static int dropout_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
     cnn_tensor *g = as_activation(dy[0]);
     g = a->pixels ? as_dense_channels_last(g) : as_dense(g);
     if (!g) return -1;
-    dx[0] = tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, tensor_dtype(g)), a, sizeof *a);
+    dx[0] =
+        tape_append1(&op_dropout_grad, &g, 1, tensor_new_like(g, tensor_dtype(g)), a, sizeof *a);
     return dx[0] ? 0 : -1;
 }
 
@@ -49,6 +50,6 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     if (!is_packed(x)) x = as_dense(x);
     if (!x) return scope_end(scope, 0);
     dropout_attr a = {{cnn_seed(), rng_next_stream()}, (float)p, !tensor_is_dense(x)};
-    return scope_end(scope, tape_append1(&op_dropout, &x, 1, tensor_new_like(x, tensor_dtype(x)), &a,
-                                         sizeof a));
+    return scope_end(
+        scope, tape_append1(&op_dropout, &x, 1, tensor_new_like(x, tensor_dtype(x)), &a, sizeof a));
 }

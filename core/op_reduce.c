@@ -134,7 +134,8 @@ static int extreme_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx
                                           .run = reduce_run,                                       \
                                           .gradient = gradient_of,                                 \
                                           .saves_in = in,                                          \
-                                          .saves_out = out},                                       \
+                                          .saves_out = out,                                        \
+                                          .strided = 1},                                           \
                                          offsetof(k_table, which)};
 REDUCTION(sum, sum_gradient, 0, 0)
 REDUCTION(var, var_gradient, 1, 0)

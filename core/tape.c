@@ -255,6 +255,14 @@ static cnn_entry *pending_pop(void) {
 
 int entry_joins(const cnn_entry *e) { return e->op->joins ? e->op->joins(e) : 1; }
 
+/* y may be made from what would have lain as x does: element for element, or row for row. */
+static int may_chain(const cnn_tensor *x, const cnn_tensor *y) {
+    int64_t ldx, ldy;
+    return tensor_same_dense_layout(x, y) ||
+           (tensor_same_shape(x, y) && x->nd == 4 && tensor_is_pixels(x, &ldx) &&
+            tensor_is_pixels(y, &ldy));
+}
+
 const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at) {
     const cnn_entry *f = e->next;
     const cnn_storage *s = e->out[0]->storage;
@@ -262,7 +270,7 @@ const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at) {
     int mine = 1; /* references by e and f */
     for (int i = 0; i < f->n_in; i++) mine += f->in[i] && f->in[i]->storage == s;
     if (mine != 2 || s->refs != mine || s->data) return 0;
-    return tensor_same_dense_layout(f->in[at], f->out[0]) ? f : 0;
+    return may_chain(f->in[at], f->out[0]) ? f : 0;
 }
 
 /* Whether f may run at once with those before it: none of them writes what it touches, and it
@@ -289,8 +297,9 @@ int joins_equals(const cnn_entry *e) {
     return n;
 }
 
-/* Entries that may run before the one they follow do so. */
+/* Entries that may run before the one they follow do so; parts of concatenations lie in place. */
 void tape_tidy(void) {
+    layout_list(first_pending);
     for (cnn_entry **at = &first_pending; *at && (*at)->next; at = &(*at)->next) {
         cnn_entry *e = *at, *f = e->next;
         if (!f->op->early || e->op->early) continue;

@@ -78,7 +78,7 @@ typedef struct {
  * channels of a group, for each of rows/pixels samples; layer norm is group norm with pixels = 1,
  * groups = 1 and gamma, beta of c entries. */
 typedef struct {
-    int64_t rows, c, ldx, ldy;
+    int64_t rows, c, ldx, ldy, lddx; /* the last: of a gradient, dx; y is then dy */
     int64_t pixels, groups;
 } k_norm;
 

@@ -1,6 +1,6 @@
 /* norm_cuda.cu - batch and group normalization, forward and backward, of activation matrices.
  *
- * Contract: the slots in kernels.h; x and dx have rows of ldx elements, y and dy of ldy. Those of
+ * Contract: the slots in kernels.h; x has rows of ldx elements, y and dy of ldy, dx of lddx. Those of
  * batch norm may be bf16, as T says; nothing else is.
  * Memory-bound. Bytes an element: batch statistics 4, forward 8, backward 20 (x and dy are read
  * twice, dx written), half as many where they are bf16; group norm 8 and 12 where a group stays in
@@ -350,7 +350,7 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
         if (dbeta)
             for (int k = 0; k < 4; k++) b[k] -= shift[k] + (a[k] - m[k]) * slope[k];
         for (int k = 0; k < 4; k++) b[k] *= scale[k];
-        k_store4<ALIGNED>(dx + r * s.ldx + c, n, b);
+        k_store4<ALIGNED>(dx + r * s.lddx + c, n, b);
     }
 }
 
@@ -367,7 +367,7 @@ void batch_norm_grad(const k_norm *s, const float *x_, const float *dy_, const f
     if (!dx || !s->rows) return;
     dim3 block = k_column_block(s->c);
     bool aligned =
-        k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->ldx, s->c);
+        k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->lddx, s->c);
     auto kernel = aligned ? batch_norm_dx_kernel<true, T> : batch_norm_dx_kernel<false, T>;
     K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, dy, mean, rstd, gamma,
              dgamma, dbeta, dx);
@@ -523,7 +523,7 @@ __global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
             load_channels(gamma, c, n, 1, g);
             for (int k = 0; k < 4; k++)
                 b[k] = (float)(scale * ((real)b[k] * g[k] - sum - (a[k] - m) * scale * dot));
-            k_store4<ALIGNED>(dx + r * s.ldx + c, n, b);
+            k_store4<ALIGNED>(dx + r * s.lddx + c, n, b);
         }
     }
 }
@@ -536,7 +536,7 @@ void group_norm_grad(const k_norm *s, const float *x, const float *dy, const flo
     if (!dx || !group_size(s) || !group_count(s)) return;
     int64_t width = s->c / s->groups;
     bool aligned =
-        k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) && k_aligned(dx, s->ldx, width);
+        k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) && k_aligned(dx, s->lddx, width);
     LAUNCH_GROUPS(group_norm_dx_kernel, s, aligned, x, dy, mean, rstd, gamma, dx);
 }
 

@@ -1,6 +1,6 @@
 /* norm_generic.c - batch and group normalization, forward and backward, of activation matrices.
  *
- * Contract: k_norm and the slots in kernels.h. x and dx have rows of ldx floats, y and dy of ldy.
+ * Contract: k_norm and the slots in kernels.h. x has rows of ldx floats, y and dy of ldy, dx of lddx.
  * Absent (NULL) gamma and beta stand for 1 and 0; absent outputs are not wanted.
  *
  * Surprising: channels are taken in blocks of 16, a cache line, as a walk down a single column
@@ -96,7 +96,7 @@ static void batch_norm_grad_blocks(void *ctx, int64_t begin, int64_t end) {
         if (!j->dx) continue;
         for (int64_t r = 0; r < s->rows; r++) {
             const float *x = j->x + r * s->ldx + first, *dy = j->dy + r * s->ldy + first;
-            float *dx = j->dx + r * s->ldx + first;
+            float *dx = j->dx + r * s->lddx + first;
             for (int64_t c = 0; c < width; c++) {
                 double scale = (j->gamma ? j->gamma[first + c] : 1) * (double)rstd[c];
                 double xhat = ((double)x[c] - mean[c]) * rstd[c];
@@ -186,7 +186,7 @@ static void group_norm_dx(void *ctx, int64_t begin, int64_t end) {
         FOR_GROUP(s, i, r, c) {
             double g = (double)j->dy[r * s->ldy + c] * (j->gamma ? j->gamma[c] : 1);
             double xhat = (j->x[r * s->ldx + c] - mean) * rstd;
-            j->dx[r * s->ldx + c] = rstd * (g - sum / size - xhat * dot / size);
+            j->dx[r * s->lddx + c] = rstd * (g - sum / size - xhat * dot / size);
         }
     }
 }

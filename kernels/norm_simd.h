@@ -156,7 +156,7 @@ static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, co
                       .rows = s->rows,
                       .ldx = s->ldx,
                       .ldy = s->ldy,
-                      .ld = s->ldx,
+                      .ld = s->lddx,
                       .x = m.x,
                       .dy = m.dy};
         for (int64_t c = 0; c < m.columns; c++) {
