@@ -2,11 +2,12 @@
 -- usage: CNN_CUDA_KERNELS=cuda cnnlua scripts/gpu/every_op.lua SECONDS
 --
 -- First the step of a small net, as captured graph too, and batches that the card makes; then for
--- each op of spec/support/catalogue.lua a small and a wide case, forward and backward. Prints
--- "N of M ops" at the end. Surprising: nothing is compared here, that is the specs' work; and what
+-- each op of spec/support/catalogue.lua a small and a wide case, forward and backward, with float32
+-- activations and with bf16. Prints "N of M ops" at the end. Surprising: nothing is compared here, that is the specs' work; and what
 -- SECONDS does not suffice for is left out and counted, since the watched card is slow.
 
 local cnn = require "cnn"
+local bind = require "cnn.bind"
 local C = require "cnn.ffi".C
 local engine = require "spec.support.engine"
 local harness = require "spec.support.harness"
@@ -56,11 +57,17 @@ end
 
 -- ---------------------------------------------------------------------------------- every op
 
-local function run_case(name, row, case)
+-- The floats among the inputs are activations; of an op that changes some the first is.
+local function run_case(name, row, case, precision)
+  assert(C.cnn_cuda_set_precision(precision) == 0)
+  local specs = harness.tensors(case)
+  local function as(i, x)
+    if precision ~= "bf16" or specs[i].dtype or (row.changes and i > 1) then return x end
+    return bind.ops.to(x, "bf16")
+  end
   for _, layout in ipairs { "dense", "channels_last" } do
-    if inputs.applies(harness.tensors(case), layout)
-      and (layout == "dense" or not row.layouts) then
-      harness.run(name, row, case, harness.values_of(case, layout), layout)
+    if inputs.applies(specs, layout) and (layout == "dense" or not row.layouts) then
+      harness.run(name, row, case, harness.values_of(case, layout), layout, as)
     end
   end
 end
@@ -73,13 +80,15 @@ local function every_op()
   local done, all = 0, 0
   engine.use "cuda"
   for _, pick in ipairs { first, wide } do
-    for _, op in ipairs(require "cnn.bind".list) do
-      local row = catalogue[op.name]
-      if row then
-        all = all + 1
-        if C.cnn_seconds() < deadline then
-          run_case(op.name, row, pick(row))
-          done = done + 1
+    for _, precision in ipairs { "fp32", "bf16" } do
+      for _, op in ipairs(bind.list) do
+        local row = catalogue[op.name]
+        if row and not (precision == "bf16" and row.writes) then
+          all = all + 1
+          if C.cnn_seconds() < deadline then
+            run_case(op.name, row, pick(row), precision)
+            done = done + 1
+          end
         end
       end
     end
@@ -88,6 +97,9 @@ local function every_op()
 end
 
 assert(engine.has_card, "no card")
+cnn.cuda.precision "bf16"
+train(cnn.optim.SGD)
+cnn.cuda.precision "auto"
 train(cnn.optim.SGD)
 train(cnn.optim.Adam)
 batches()

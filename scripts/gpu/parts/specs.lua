@@ -7,6 +7,8 @@
 local files = {
   { "ops", "every op in every variant agrees with generic" },
   { "card", "tensors, steps as graphs, memory, batches of the card" },
+  { "card_bf16", "every op with bf16 activations agrees with generic" },
+  { "concatenation", "concatenation in place" },
   { "card_program", "the program on a card" },
   { "kernels", "the real layers of the eight nets agree in every variant" },
   { "optim", "optimizers and schedules" },
@@ -14,7 +16,7 @@ local files = {
   { "nn", "layers" },
 }
 
-local HOST = { ops = "relu", card = "a card's memory" } -- what the double runs: a filter
+local HOST = { ops = "relu", card = "a card's memory", card_bf16 = "relu" } -- what the double runs: a filter
 
 local function name_of(file) return ("%s (spec/%s_spec.lua)"):format(file[2], file[1]) end
 
@@ -37,4 +39,4 @@ for i, file in ipairs(files) do checks[i] = name_of(file) end
 
 return {
   about = "specs with the card's kernels",
-  seconds = 85, card = true, checks = checks, run = run }
+  seconds = 95, card = true, checks = checks, run = run }
