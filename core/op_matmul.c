@@ -9,7 +9,7 @@
 #include "layers.h"
 
 /* The last two axes as the kernel takes a matrix: stored rows x columns, or (*transposed) columns x
- * rows, *ld floats from one to the next. 0 when it is neither. */
+ * rows, *ld elements from one to the next. 0 when it is neither. */
 static int is_matrix(const cnn_tensor *x, int *transposed, int64_t *ld) {
     int64_t rows = x->size[x->nd - 2], columns = x->size[x->nd - 1];
     int64_t down = x->stride[x->nd - 2], right = x->stride[x->nd - 1];
@@ -169,10 +169,51 @@ static int linear_relu_run(cnn_entry *const *list, int n) {
     return linear_into(list[0], list[n - 1]->out[0], 1);
 }
 
+/* in: dy NxO, x NxI; out: dw OxI, db O, which the kernels may find on the way */
+static int linear_weight_grad_run(cnn_entry *e) {
+    const cnn_tensor *dy = e->in[0], *x = e->in[1], *dw = e->out[0], *db = e->out[1];
+    const k_table *k = entry_kernels(e);
+    k_gemm g = gemm_of(dy, x, dw);
+    g.ta = !g.ta; /* dy is the transpose of the operand */
+    g.k = dy->size[0];
+    k_reduce rows = {.nk = 1,
+                     .nr = 1,
+                     .ksize = {g.m},
+                     .sy = {1},
+                     .kx = {dy->stride[1]},
+                     .rsize = {g.k},
+                     .rx = {dy->stride[0]}};
+    int64_t product = k->gemm_scratch(&g), sum = g.k ? k->reduce_scratch(&rows) : 0;
+    void *scratch = entry_scratch(e, product > sum ? product : sum);
+    if (!scratch) return -1;
+    if (k->gemm_bias_grad && k->gemm_bias_grad(&g, tensor_f32(dy), tensor_f32(x), tensor_f32(db),
+                                               tensor_f32(dw), scratch))
+        return 0;
+    k->gemm(&g, tensor_f32(dy), tensor_f32(x), 0, tensor_f32(dw), scratch);
+    if (g.k && g.m)
+        k->sum(&rows, tensor_f32(db), tensor_f32(dy), scratch);
+    else
+        storage_set(db->storage, 0, db->storage->count, 0);
+    return 0;
+}
+
+static const cnn_op op_linear_weight_grad = {.name = "linear_weight_grad",
+                                             .run = linear_weight_grad_run};
+
+/* Both at once: g is read once, where the kernels can. */
+static int weight_and_bias_gradient(cnn_entry *e, cnn_tensor *g, cnn_tensor **dx) {
+    cnn_tensor *in[] = {g, as_matrix(as_operand(e->in[0]))};
+    if (!in[1]) return -1;
+    dx[1] = tensor_new(e->in[1]->size, 2, K_F32, tensor_device(g));
+    dx[2] = tensor_new(e->in[2]->size, 1, K_F32, tensor_device(g));
+    return dx[1] && dx[2] ? tape_append(&op_linear_weight_grad, in, 2, dx + 1, 2, 0, 0) : -1;
+}
+
 static int linear_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    cnn_tensor *g = as_operand(dy[0]);
+    cnn_tensor *g = as_matrix(as_operand(dy[0]));
     if (!g) return -1;
     if (entry_wants(e, 0) && !(dx[0] = product(g, as_operand(e->in[1])))) return -1;
+    if (entry_wants(e, 1) && entry_wants(e, 2)) return weight_and_bias_gradient(e, g, dx);
     if (entry_wants(e, 1) && !(dx[1] = product(cnn_transpose(g, 1, 2), as_operand(e->in[0]))))
         return -1;
     if (!entry_wants(e, 2)) return 0;

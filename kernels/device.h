@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-enum { K_DEVICE_VERSION = 2 }; /* goes up whenever this file or kernels.h changes its layouts */
+enum { K_DEVICE_VERSION = 3 }; /* goes up whenever this file or kernels.h changes its layouts */
 
 typedef struct k_graph k_graph; /* a recorded step, ready to run again */
 

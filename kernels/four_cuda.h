@@ -16,7 +16,9 @@
 
 /* --------------------------------------------------------------------------------- bf16 in memory
  * The upper half of a float32. A float becomes the nearest, ties to even; a NaN stays a NaN. */
-struct k_bf16 { uint16_t bits; };
+struct k_bf16 {
+    uint16_t bits;
+};
 
 static __device__ inline float k_wide(float x) { return x; }
 static __device__ inline float k_wide(k_bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }

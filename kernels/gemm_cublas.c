@@ -5,6 +5,10 @@
  * row. Which of its kernels serves a shape is asked once and kept. fp32 is fp32; tf32 is used where
  * that is the precision; operands of bf16 are summed in fp32.
  *
+ * A bias's gradient comes with that of the weights, dw = dy^T x: our A is cuBLASLt's B, so its sum
+ * over k is what BGRADB answers, a float32 as C is. It has that for a B that it is to transpose,
+ * which is an A stored k x m.
+ *
  * What the library takes no kernel for, and what it is known to get wrong, is left to the slot that
  * was there before: k = 0, a bias that is not 16-byte aligned (its heuristics look at the alignment
  * of A, B and C alone).
@@ -62,7 +66,7 @@ int k_cublas_version(void) {
 
 /* --------------------------------------------------------------------------------- its kernels */
 
-enum { DETERMINISTIC = 1, RELU = 2 }; /* settings */
+enum { DETERMINISTIC = 1, RELU = 2, BIAS_GRADIENT = 4 }; /* settings */
 
 /* All that its choice depends on. No padding: keys are compared as bytes. */
 typedef struct {
@@ -113,7 +117,9 @@ static int describe(answer *q, const float *bias) {
     static const cublasLtEpilogue_t epilogues[2][2] = {
         {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS},
         {CUBLASLT_EPILOGUE_RELU, CUBLASLT_EPILOGUE_RELU_BIAS}};
-    cublasLtEpilogue_t epilogue = epilogues[(q->key.settings & RELU) != 0][bias != NULL];
+    cublasLtEpilogue_t epilogue = q->key.settings & BIAS_GRADIENT
+                                      ? CUBLASLT_EPILOGUE_BGRADB
+                                      : epilogues[(q->key.settings & RELU) != 0][bias != NULL];
     uint64_t m = (uint64_t)g->m, n = (uint64_t)g->n, k = (uint64_t)g->k;
 #define SET(attribute, value)                                                                      \
     lt.cublasLtMatmulDescSetAttribute(q->product, CUBLASLT_MATMUL_DESC_##attribute, &value,        \
@@ -165,26 +171,21 @@ static answer *answer_to(const question *key, const float *bias) {
 
 static int is_empty(const k_gemm *g) { return !g->m || !g->n || !g->k; }
 
-static void multiply(int narrow, const k_gemm *g, const float *a, const float *b, const float *bias,
-                     int relu, float *c, void *scratch) {
+/* Was it done? `settings`: what goes with it. */
+static int multiply(int narrow, const k_gemm *g, const float *a, const float *b, const float *bias,
+                    int settings, float *c, void *scratch) {
     static const float one = 1, zero = 0;
-    if (is_empty(g) || (uintptr_t)bias % 16) {
-        (relu ? own[narrow].gemm_relu : own[narrow].gemm)(g, a, b, bias, c, scratch);
-        return;
-    }
+    if (is_empty(g) || (uintptr_t)bias % 16) return 0;
     k_precision precision = narrow ? K_MIXED_BF16 : k_precision_now() == K_TF32 ? K_TF32 : K_FP32;
     question key = {.g = *g,
                     .precision = precision,
-                    .settings = (k_deterministic() ? DETERMINISTIC : 0) | (relu ? RELU : 0),
+                    .settings = settings | (k_deterministic() ? DETERMINISTIC : 0),
                     .bias_align = bias ? alignment_of(bias) : 0,
                     .a_align = alignment_of(a),
                     .b_align = alignment_of(b),
                     .c_align = alignment_of(c)};
     answer *q = answer_to(&key, bias);
-    if (!q->known) {
-        (relu ? own[narrow].gemm_relu : own[narrow].gemm)(g, a, b, bias, c, scratch);
-        return;
-    }
+    if (!q->known) return 0;
     int bad = bias ? SET(BIAS_POINTER, bias) : CUBLAS_STATUS_SUCCESS;
     if (!bad)
         bad = lt.cublasLtMatmul(handle, q->product, &one, b, q->b, a, q->a, &zero, c, q->c, c, q->c,
@@ -192,17 +193,24 @@ static void multiply(int narrow, const k_gemm *g, const float *a, const float *b
     if (bad)
         k_failed("cuBLAS: status %d for a product of %lldx%lld by %lldx%lld", bad, (long long)g->m,
                  (long long)g->k, (long long)g->k, (long long)g->n);
+    return 1;
 }
 
 /* The slots of the table for float32 (0) and for bf16 (1). */
 #define SLOTS(narrow)                                                                              \
     static void gemm_##narrow(const k_gemm *g, const float *a, const float *b, const float *bias,  \
                               float *c, void *scratch) {                                           \
-        multiply(narrow, g, a, b, bias, 0, c, scratch);                                            \
+        if (!multiply(narrow, g, a, b, bias, 0, c, scratch))                                       \
+            own[narrow].gemm(g, a, b, bias, c, scratch);                                           \
     }                                                                                              \
     static void gemm_relu_##narrow(const k_gemm *g, const float *a, const float *b,                \
                                    const float *bias, float *c, void *scratch) {                   \
-        multiply(narrow, g, a, b, bias, 1, c, scratch);                                            \
+        if (!multiply(narrow, g, a, b, bias, RELU, c, scratch))                                    \
+            own[narrow].gemm_relu(g, a, b, bias, c, scratch);                                      \
+    }                                                                                              \
+    static int gemm_bias_grad_##narrow(const k_gemm *g, const float *a, const float *b,            \
+                                       float *bias, float *c, void *scratch) {                     \
+        return g->ta && multiply(narrow, g, a, b, bias, BIAS_GRADIENT, c, scratch);                \
     }                                                                                              \
     static int64_t gemm_scratch_##narrow(const k_gemm *g) {                                        \
         int64_t otherwise = own[narrow].gemm_scratch(g),                                           \
@@ -213,6 +221,7 @@ static void multiply(int narrow, const k_gemm *g, const float *a, const float *b
         own[narrow] = *t;                                                                          \
         t->gemm = gemm_##narrow;                                                                   \
         t->gemm_relu = gemm_relu_##narrow;                                                         \
+        t->gemm_bias_grad = gemm_bias_grad_##narrow;                                               \
         t->gemm_scratch = gemm_scratch_##narrow;                                                   \
     }
 SLOTS(0)

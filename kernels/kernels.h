@@ -9,8 +9,8 @@
  * Surprising: a parallel kernel cuts its work by the shapes alone, never by the number of threads,
  * so any thread count gives the same bits.
  *
- * Activations are matrices: n*h*w pixels (rows) by c channels, `ld` floats from a row to the next,
- * ld >= c. A channel slice is the same matrix with another pointer. */
+ * Activations are matrices: n*h*w pixels (rows) by c channels, `ld` elements from a row to the
+ * next, ld >= c. A channel slice is the same matrix with another pointer. */
 #ifndef CNN_KERNELS_H
 #define CNN_KERNELS_H
 
@@ -138,7 +138,7 @@ typedef struct {
  *   pointwise, but for where and the comparisons    y, a, b, c
  *   sum                                             x
  *   conv_*                                          all, and they begin at multiples of 16 bytes
- *   gemm, gemm_relu                                 a, b
+ *   gemm, gemm_relu, gemm_bias_grad                 a, b
  *   max_pool, avg_pool, and their gradients         x, dx, y, dy
  *   batch_stats, batch_norm, batch_norm_relu,
  *   batch_norm_grad                                 x, dx, y, dy, add
@@ -199,7 +199,11 @@ typedef struct {
                    void *scratch))                                                                 \
     X(gemm_relu, void, (const k_gemm *g, const float *a, const float *b, const float *bias,        \
                         float *c, void *scratch)) /* with ReLU behind it; NULL: none */            \
-    X(gemm_scratch, int64_t, (const k_gemm *g)) /* of both */                                      \
+    /* bias gets the sum of each row of op(A), m floats; 0: not for such a product, nothing was    \
+       done. NULL where a variant has none */                                                      \
+    X(gemm_bias_grad, int, (const k_gemm *g, const float *a, const float *b, float *bias,          \
+                            float *c, void *scratch))                                              \
+    X(gemm_scratch, int64_t, (const k_gemm *g)) /* of each of them */                              \
     X(conv_forward, void, (const k_conv *s, const float *x, const float *w, const float *bias,     \
                            float *y, void *scratch))                                               \
     /* with ReLU behind it; both NULL where a variant has none: the ops then run one by one */     \

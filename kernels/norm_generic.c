@@ -1,7 +1,7 @@
 /* norm_generic.c - batch and group normalization, forward and backward, of activation matrices.
  *
- * Contract: k_norm and the slots in kernels.h. x has rows of ldx floats, y and dy of ldy, dx of lddx.
- * Absent (NULL) gamma and beta stand for 1 and 0; absent outputs are not wanted.
+ * Contract: k_norm and the slots in kernels.h. x has rows of ldx floats, y and dy of ldy, dx of
+ * lddx. Absent (NULL) gamma and beta stand for 1 and 0; absent outputs are not wanted.
  *
  * Surprising: channels are taken in blocks of 16, a cache line, as a walk down a single column
  * would fetch every line 16 times over. */
