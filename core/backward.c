@@ -253,7 +253,7 @@ int cnn_backward(cnn_tensor *loss, cnn_tensor *seed) {
                   shape_text(loss));
     if (!rc && seed) rc = check_given("the seed", loss, loss, seed);
     if (!rc && !seed) seed = cnn_full(loss->size, loss->nd, 1, "f32", cnn_device(loss));
-    if (!rc) rc = (seed = as_f32(seed)) ? 0 : -1;
+    if (!rc) rc = (seed = as_dtype(seed, is_activation(loss) ? K_BF16 : K_F32)) ? 0 : -1;
     if (!rc && !loss->entry) rc = seed_leaf(loss, seed);
     if (!rc && loss->entry && (rc = collect(loss->entry)) == 0)
         set_grad(&loss->entry->grad[loss->output], seed);

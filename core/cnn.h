@@ -44,6 +44,8 @@ int cnn_cuda_open(int index);        /* the card "cuda" means from now on, from 
 const char *cnn_cuda_describe(void); /* lines of "key value"; NULL: there is no library */
 /* bytes: held by tensors, taken from the card, the most held by tensors; free and in all */
 int cnn_cuda_memory(int64_t *in_use, int64_t *held, int64_t *peak, int64_t *free, int64_t *total);
+/* Of what this process can have, bytes that were never in use since the last call with anew = 1 */
+int64_t cnn_cuda_spare(int anew);
 void cnn_cuda_reset_peak(void);
 void cnn_cuda_empty_cache(void);              /* gives the card back what is held and not in use */
 int cnn_cuda_wait(void);                      /* until everything asked for is done */
@@ -131,7 +133,8 @@ int64_t cnn_macs(void);
  * Formulas use x, y as in the prototype. A clause with -> says the shapes, of one op or, above
  * them, of a family; what else the family's clauses say holds for each of it. Axes, indices and
  * labels count from 1. u8, i32 and bf16 inputs of arithmetic are taken as f32. Results are f32
- * unless said. The help reads these comments. */
+ * unless said, or, on a card with precision "bf16", what convolutions make and ops behind them take
+ * as it is: bf16. The help reads these comments. */
 
 /* arithmetic; any shapes that broadcast -> what they broadcast to, as in NumPy */
 cnn_tensor *cnn_add(cnn_tensor *a, cnn_tensor *b);     /* a + b */

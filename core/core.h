@@ -295,7 +295,7 @@ int is_activation(const cnn_tensor *x);
 /* bf16 or f32: x for an op with kernels for both, which answers the same. x stays bf16 if it
  * is an activation, and becomes f32 else. */
 cnn_tensor *as_activation(cnn_tensor *x);
-/* n of them with one dtype, in place; 0 or -1. */
+/* n of them with one dtype, in place; a number beside activations becomes bf16. 0 or -1. */
 int as_activations(cnn_tensor **x, int n);
 /* x as a matrix of pixels (a channels-last copy is emitted when it is not one). */
 cnn_tensor *as_channels_last(cnn_tensor *x);

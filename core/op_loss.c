@@ -167,7 +167,7 @@ cnn_tensor *cnn_cross_entropy(cnn_tensor *x, cnn_tensor *label) {
 cnn_tensor *cnn_mse(cnn_tensor *a, cnn_tensor *b) {
     int scope = scope_begin();
     if (check_tensor("mse", "a", a) || check_beside("mse", a, "b", b)) return scope_end(scope, 0);
-    cnn_tensor *d = cnn_sub(a, b);
+    cnn_tensor *d = cnn_sub(as_f32(a), as_f32(b));
     if (!d) return scope_end(scope, fail_null("mse: %s", cnn_error()));
     return scope_end(scope, cnn_mean(cnn_power(d, 2), 0, 0));
 }

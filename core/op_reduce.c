@@ -108,7 +108,9 @@ static cnn_tensor *reduce(const reduction *op, cnn_tensor *x, const int *axes, i
 /* ------------------------------------------------------------------------------------ gradients */
 
 static int sum_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx) {
-    dx[0] = cnn_expand(dy[0], e->in[0]->size, e->in[0]->nd);
+    const cnn_tensor *x = e->in[0];
+    cnn_tensor *g = x->narrow ? as_dtype(dy[0], K_BF16) : dy[0]; /* while it is small */
+    dx[0] = cnn_expand(g, x->size, x->nd);
     return 0;
 }
 
@@ -162,7 +164,7 @@ cnn_tensor *cnn_mean(cnn_tensor *x, const int *axes, int n) {
 cnn_tensor *cnn_norm(cnn_tensor *x, const int *axes, int n) {
     int scope = scope_begin();
     if (check_tensor("norm", "x", x) < 0) return scope_end(scope, 0);
-    cnn_tensor *s = cnn_sum(cnn_power(x, 2), axes, n);
+    cnn_tensor *s = cnn_sum(cnn_power(as_f32(x), 2), axes, n);
     cnn_tensor *is_zero = s ? cnn_eq(s, cnn_full(0, 0, 0, "f32", cnn_device(s))) : 0;
     return scope_end(scope, cnn_sub(cnn_sqrt(cnn_add(s, is_zero)), is_zero));
 }

@@ -128,10 +128,14 @@ int is_activation(const cnn_tensor *x) {
 cnn_tensor *as_activation(cnn_tensor *x) { return x && is_activation(x) ? x : as_f32(x); }
 
 int as_activations(cnn_tensor **x, int n) {
-    int narrow = 1;
-    for (int i = 0; i < n; i++) narrow &= x[i] && is_activation(x[i]);
-    for (int i = 0; i < n && !narrow; i++)
-        if (!(x[i] = as_f32(x[i]))) return -1;
+    int narrow = 0, wide = 0;
+    for (int i = 0; i < n; i++) {
+        if (!x[i]) return -1;
+        narrow |= is_activation(x[i]);
+        wide |= !is_activation(x[i]) && x[i]->nd > 0;
+    }
+    for (int i = 0; i < n; i++)
+        if (!(x[i] = as_dtype(x[i], narrow && !wide ? K_BF16 : K_F32))) return -1;
     return 0;
 }
 

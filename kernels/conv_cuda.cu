@@ -6,7 +6,8 @@
  *   dw            o of a group          kh*kw taps x c     n*oh*ow pixels     dy   x
  *
  * Contract: kernels.h's conv slots: groups, strides, padding, dilation, row strides, any alignment;
- * fp32 sums. Each output is one sum in a fixed order; conv_scratch is 0 unless there are few tiles and long sums, as nearly always for dw.
+ * fp32 sums. Each output is one sum in a fixed order; conv_scratch is 0 unless there are few tiles
+ * and long sums, as nearly always for dw.
  *
  * x is never copied: output i and tap t of an axis meet at pixel base + i * stride + t * step,
  * which is the sum of two spots. The data gradient with strides falls into sh * sw phases: the

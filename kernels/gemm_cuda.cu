@@ -1,6 +1,7 @@
 /* gemm_cuda.cu - the matrix product for cards: one product of tile_cuda.h.
  *
- * Contract: kernels.h's gemm, any strides, fp32 sums. gemm_scratch is 0 unless C has few tiles and a long sum.
+ * Contract: kernels.h's gemm, any strides, fp32 sums. gemm_scratch is 0 unless C has few tiles and
+ * a long sum.
  *
  * Surprising: transposed operands cost nothing. They only lie along the other side of a tile. */
 #include "tile_cuda.h"

@@ -1,11 +1,11 @@
 /* norm_cuda.cu - batch and group normalization, forward and backward, of activation matrices.
  *
- * Contract: the slots in kernels.h; x has rows of ldx elements, y and dy of ldy, dx of lddx. Those of
- * batch norm may be bf16, as T says; nothing else is.
- * Memory-bound. Bytes an element: batch statistics 4, forward 8, backward 20 (x and dy are read
- * twice, dx written), half as many where they are bf16; group norm 8 and 12 where a group stays in
- * the cache between its two walks, 12 and 20 where not, and 8 more for dgamma and dbeta. A group of
- * fewer than four channels wastes most of each line.
+ * Contract: the slots in kernels.h; x has rows of ldx elements, y and dy of ldy, dx of lddx. Those
+ * of batch norm may be bf16, as T says; nothing else is. Memory-bound. Bytes an element: batch
+ * statistics 4, forward 8, backward 20 (x and dy are read twice, dx written), half as many where
+ * they are bf16; group norm 8 and 12 where a group stays in the cache between its two walks, 12 and
+ * 20 where not, and 8 more for dgamma and dbeta. A group of fewer than four channels wastes most of
+ * each line.
  *
  * Sums over many rows are cut into slices of rows, by the shape alone; each slice leaves its part
  * in scratch memory, and a second kernel adds the parts up in their order, in double.
@@ -535,8 +535,8 @@ void group_norm_grad(const k_norm *s, const float *x, const float *dy, const flo
     if (dgamma || dbeta) grad_sums<true>(s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
     if (!dx || !group_size(s) || !group_count(s)) return;
     int64_t width = s->c / s->groups;
-    bool aligned =
-        k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) && k_aligned(dx, s->lddx, width);
+    bool aligned = k_aligned(x, s->ldx, width) && k_aligned(dy, s->ldy, width) &&
+                   k_aligned(dx, s->lddx, width);
     LAUNCH_GROUPS(group_norm_dx_kernel, s, aligned, x, dy, mean, rstd, gamma, dx);
 }
 

@@ -41,7 +41,9 @@ local function check(f, leaves, tolerance)
   for time = 1, 3 do
     local got = run(true)
     assert.equal(#expected, #got)
-    for i, e in ipairs(expected) do close(got[i], e, tolerance, ("time %d, result %d"):format(time, i)) end
+    for i, e in ipairs(expected) do
+      close(got[i], e, tolerance, ("time %d, result %d"):format(time, i))
+    end
   end
 end
 

@@ -122,6 +122,7 @@ local function backward(x, seed)
   if seed ~= nil and not is_tensor(seed) then
     err.raise("x:backward(seed): seed: expected a tensor, got " .. err.got(seed))
   end
+  handle.make_room()
   local number = C.cnn_backward(x, seed)
   while number > 0 do
     local ok, why = err.pcall(answer, calls[number])

@@ -133,20 +133,23 @@ local function source_of(op)
     lines[i], arguments[i] = convert[p.kind](i, p, varargs)
   end
   local call = ("C.cnn_%s(%s)"):format(op.name, table.concat(arguments, ", "))
-  local ending = op.returns == "tensor" and "return wrap(" .. call .. ")"
-    or ("if %s ~= 0 then fail() end\n  return %s"):format(call, names[1])
+  local tensor = op.returns == "tensor"
   return ([[
-local C, ct, istype, type, op, tensor_of, numbers_of, tensors_of, complain, wrap, fail = ...
+local C, ct, istype, type, op, tensor_of, numbers_of, tensors_of, complain, wrap, fail, ran_out = ...
 return function(%s)
   %s
+  local result = %s
+  if result %s and ran_out() then result = %s end
   %s
-end]]):format(table.concat(names, ", "), table.concat(lines, "\n  "), ending)
+end]]):format(table.concat(names, ", "), table.concat(lines, "\n  "), call,
+    tensor and "== nil" or "~= 0", call, tensor and "return wrap(result)"
+    or "if result ~= 0 then fail() end\n  return " .. names[1])
 end
 
 for _, op in ipairs(bind.list) do
   local make = assert(loadstring(source_of(op), err.chunk(op.name)))
   bind.ops[op.name] = make(engine.C, ffi.typeof("cnn_tensor"), ffi.istype, type, op, tensor_of,
-    numbers_of, tensors_of, complain, handle.wrap, handle.fail)
+    numbers_of, tensors_of, complain, handle.wrap, handle.fail, handle.ran_out)
 end
 
 return bind

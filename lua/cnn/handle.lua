@@ -4,7 +4,9 @@
 -- collector gives it back. handle.fail() raises the engine's last error at the user's line.
 --
 -- Surprising: a handle looks like 16 bytes to the collector, whatever it holds. So wrap asks the
--- engine how much is alive, and runs a collection when that has grown by half (64 MB at least).
+-- engine how much is alive, and runs a collection when that has grown by half (64 MB at least). A
+-- card may be full before: an op that runs out of memory is asked once more after a collection
+-- (ran_out), and before what cannot be asked twice there is one in time (make_room).
 
 local ffi = require "ffi"
 local engine = require "cnn.ffi"
@@ -26,6 +28,22 @@ end
 local function collect()
   collectgarbage()
   set_limit(tonumber(C.cnn_bytes_alive()))
+  C.cnn_cuda_spare(1)
+end
+
+-- Whether the op that failed is to be asked again: it ran out of memory, and garbage is gone now.
+-- An op takes its memory before it computes or writes anything.
+function handle.ran_out()
+  if not ffi.string(C.cnn_error()):find "^out of memory" then return false end
+  collect()
+  return true
+end
+
+-- Before a list of ops: what may be garbage goes where the card was nearly full since the last
+-- collection. If each round of a loop leaves as much, memory lasts until the next one's check.
+function handle.make_room()
+  local garbage = tonumber(C.cnn_bytes_alive()) - low
+  if garbage > 2 ^ 20 and garbage > tonumber(C.cnn_cuda_spare(0)) / 2 then collect() end
 end
 
 function handle.fail()

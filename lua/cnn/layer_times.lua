@@ -13,6 +13,7 @@
 -- layer alone has to keep.
 
 local C = require "cnn.ffi".C
+local autograd = require "cnn.autograd"
 local cnn = require "cnn"
 local calls = require "cnn.calls"
 local handle = require "cnn.handle"
@@ -44,9 +45,16 @@ local function each_layer(visit)
   return observer
 end
 
+local element_bytes = { f32 = 4, bf16 = 2, u8 = 1, i32 = 4 }
+
+local function bytes_moved(node, x, y)
+  return element_bytes[x.dtype] * x:numel() + element_bytes[y.dtype] * y:numel()
+    + 4 * members.count(node)
+end
+
 local function describe(row, x, y)
   row.needs_dx, row.output, row.needs_backward = x.requires_grad, y:shape(), y.requires_grad
-  row.bytes = 4 * (x:numel() + y:numel() + members.count(row.node))
+  row.bytes = bytes_moved(row.node, x, y)
 end
 
 -- A row for each, of a pass that makes gradients possible.
@@ -92,15 +100,22 @@ local function shaped(numbers, shape)
   return flat:view(n, h, w, c):permute { 1, 4, 2, 3 }
 end
 
--- Seconds of one call on a card, the backward with it where there is a seed.
-local function on_card(row, x, seed, first)
+-- x, through which a gradient flows to `leaf`: x may be bf16, of which there are no leaves.
+local arrives = autograd.op {
+  name = "input",
+  forward = function(_, x) return x end,
+  backward = function() return nil, nil end,
+}
+
+-- Seconds of one call on a card, the backward with it where there is a seed; leaf: what x needs a
+-- gradient for, or nil.
+local function on_card(row, x, leaf, seed, first)
   local function many()
     for _ = 1, AT_ONCE do
-      local y = row.node(x)
+      local y = row.node(leaf and arrives(x, leaf) or x)
       if seed then
         y:backward(seed)
         row.node:zero_grad()
-        x.grad = nil
       end
     end
   end
@@ -115,10 +130,18 @@ local function on_card(row, x, seed, first)
 end
 
 local function measure_on_card(row, input, numbers, training, first)
-  local x, seed = input:detach(), shaped(numbers, row.output)
-  if training and row.needs_dx then x.requires_grad = true end
-  local forward = on_card(row, x, nil, first)
-  local both = training and row.needs_backward and on_card(row, x, seed, first) or forward
+  local x = input:detach()
+  if first then -- with bf16 activations what was seen on shapes alone is not all
+    local y = row.node(x)
+    row.dtype, row.bytes = y.dtype, bytes_moved(row.node, x, y)
+  end
+  local seed = shaped(numbers, row.output):to(row.dtype)
+  local leaf
+  if training and row.needs_dx then
+    leaf = cnn.zeros(1, { device = x.device, requires_grad = true })
+  end
+  local forward = on_card(row, x, leaf, nil, first)
+  local both = training and row.needs_backward and on_card(row, x, leaf, seed, first) or forward
   handle.give_back(x, seed)
   return forward, math.max(0, both - forward)
 end

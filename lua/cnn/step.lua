@@ -40,6 +40,7 @@ local function finish(results)
   end
   local list = ffi.new("cnn_tensor *[?]", math.max(1, #kept))
   for i = 1, #kept do list[i - 1] = kept[i] end
+  handle.make_room()
   if C.cnn_step_end(list, #kept) ~= 0 then handle.fail() end
   return unpack(results, 1, results.n)
 end

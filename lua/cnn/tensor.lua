@@ -14,7 +14,7 @@ local err = require "cnn.error"
 local handle = require "cnn.handle"
 local new_shape = require "cnn.shape"
 
-local C, istype = engine.C, ffi.istype
+local C, ops, istype = engine.C, bind.ops, ffi.istype
 local tensor_type = ffi.typeof("cnn_tensor")
 local wrap, fail, constant, is_tensor = handle.wrap, handle.fail, handle.constant, handle.is_tensor
 
@@ -23,7 +23,7 @@ local methods = {}
 tensor.methods = methods
 
 for _, op in ipairs(bind.list) do
-  if op.parameters[1].kind == "tensor" then methods[op.name] = bind.ops[op.name] end
+  if op.parameters[1].kind == "tensor" then methods[op.name] = ops[op.name] end
 end
 
 -- ------------------------------------------------------------------------------- questions
@@ -139,7 +139,7 @@ function methods.t(x)
   if C.cnn_dim(x) ~= 2 then
     err.raise("x:t(): expected 2 axes, got " .. tostring(methods.shape(x)))
   end
-  return bind.ops.transpose(x, 1, 2)
+  return ops.transpose(x, 1, 2)
 end
 
 --- x:flatten(first = 1)
@@ -157,7 +157,7 @@ function methods.flatten(x, first)
   for i = 1, first - 1 do flat[i] = sizes[i] end
   for i = first, #sizes do rest = rest * sizes[i] end
   flat[first] = rest
-  return bind.ops.view(x, flat)
+  return ops.view(x, flat)
 end
 
 --- x:split(size, axis = 1)
@@ -172,7 +172,7 @@ function methods.split(x, size, axis)
   check_axis(x, "x:split(size, axis)", axis)
   local pieces, total = {}, tonumber(C.cnn_size(x, axis))
   for start = 1, total, size do
-    pieces[#pieces + 1] = bind.ops.narrow(x, axis, start, math.min(size, total - start + 1))
+    pieces[#pieces + 1] = ops.narrow(x, axis, start, math.min(size, total - start + 1))
   end
   return pieces
 end
@@ -182,7 +182,7 @@ end
 -- Shapes: any shape -> the same
 -- Example: x:cpu().device --> "cpu"
 -- See: x:to
-function methods.cpu(x) return bind.ops.to(x, "cpu") end
+function methods.cpu(x) return ops.to(x, "cpu") end
 
 local pad = methods.pad
 
@@ -209,31 +209,31 @@ local meta = {}
 -- Example: cnn.tensor({ { 1, 2 }, { 3, 4 } })[2] * 10 --> f32[2] cpu 30 40
 -- See: x:narrow, x:select, x:add
 function meta.__add(a, b)
-  if type(b) == "number" then return wrap(C.cnn_affine(a, 1, b)) end
-  if type(a) == "number" then return wrap(C.cnn_affine(b, 1, a)) end
-  return wrap(C.cnn_add(operand("+", a), operand("+", b)))
+  if type(b) == "number" then return ops.affine(a, 1, b) end
+  if type(a) == "number" then return ops.affine(b, 1, a) end
+  return ops.add(operand("+", a), operand("+", b))
 end
 
 function meta.__sub(a, b)
-  if type(b) == "number" then return wrap(C.cnn_affine(a, 1, -b)) end
-  if type(a) == "number" then return wrap(C.cnn_affine(b, -1, a)) end
-  return wrap(C.cnn_sub(operand("-", a), operand("-", b)))
+  if type(b) == "number" then return ops.affine(a, 1, -b) end
+  if type(a) == "number" then return ops.affine(b, -1, a) end
+  return ops.sub(operand("-", a), operand("-", b))
 end
 
 function meta.__mul(a, b)
-  if type(b) == "number" then return wrap(C.cnn_affine(a, b, 0)) end
-  if type(a) == "number" then return wrap(C.cnn_affine(b, a, 0)) end
-  return wrap(C.cnn_mul(operand("*", a), operand("*", b)))
+  if type(b) == "number" then return ops.affine(a, b, 0) end
+  if type(a) == "number" then return ops.affine(b, a, 0) end
+  return ops.mul(operand("*", a), operand("*", b))
 end
 
-function meta.__div(a, b) return wrap(C.cnn_div(operand("/", a), operand("/", b))) end
+function meta.__div(a, b) return ops.div(operand("/", a), operand("/", b)) end
 
 function meta.__pow(a, b)
-  if type(b) == "number" then return wrap(C.cnn_power(a, b)) end
-  return wrap(C.cnn_pow(operand("^", a), operand("^", b)))
+  if type(b) == "number" then return ops.power(a, b) end
+  return ops.pow(operand("^", a), operand("^", b))
 end
 
-function meta.__unm(x) return wrap(C.cnn_neg(x)) end
+function meta.__unm(x) return ops.neg(x) end
 
 function meta.__len(x)
   if C.cnn_dim(x) == 0 then err.raise("#x: a tensor without axes has no length") end
@@ -355,7 +355,7 @@ local function checked(name, method)
 end
 
 for name, method in pairs(methods) do
-  if bind.ops[name] ~= method then methods[name] = checked(name, method) end
+  if ops[name] ~= method then methods[name] = checked(name, method) end
 end
 
 -- For methods that live in other files.

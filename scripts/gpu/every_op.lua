@@ -3,8 +3,10 @@
 --
 -- First the step of a small net, as captured graph too, and batches that the card makes; then for
 -- each op of spec/support/catalogue.lua a small and a wide case, forward and backward, with float32
--- activations and with bf16. Prints "N of M ops" at the end. Surprising: nothing is compared here, that is the specs' work; and what
--- SECONDS does not suffice for is left out and counted, since the watched card is slow.
+-- activations and with bf16. Prints "N of M ops" at the end.
+--
+-- Surprising: nothing is compared here, that is the specs' work; and what SECONDS does not suffice
+-- for is left out and counted, since the watched card is slow.
 
 local cnn = require "cnn"
 local bind = require "cnn.bind"

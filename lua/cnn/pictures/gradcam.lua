@@ -61,7 +61,7 @@ local function call_with_leaf(net, layer, x)
   local function cut(y, ...)
     leaf = y
     if gives_maps(y, x:size(1)) then
-      leaf = y:detach()
+      leaf = y:detach():to "f32"
       leaf.requires_grad = true
     end
     return leaf, ...

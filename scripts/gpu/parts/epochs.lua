@@ -50,7 +50,8 @@ local function report(part, net, bf16, r)
     part:check(in_time(net, bf16), r.seconds < MOST_SECONDS, ("%.1f s"):format(r.seconds))
   end
   part:row("runs", {
-    net = net.name, precision = bf16 and "bf16" or "tf32", loss = r.loss, ["train acc"] = r.train_acc, ["test acc"] = r.test_acc,
+    net = net.name, precision = bf16 and "bf16" or "tf32", loss = r.loss,
+    ["train acc"] = r.train_acc, ["test acc"] = r.test_acc,
     ["book's test"] = net.test_acc, seconds = r.seconds, ["images/s"] = r.examples_per_s,
     ["end to end"] = r.end_to_end_examples_per_s, ["book's V100"] = net.examples_per_s,
     ["outside steps %"] = 100 * (1 - r.end_to_end_examples_per_s / r.examples_per_s),
@@ -99,8 +100,8 @@ return {
   tables = {
     {
       name = "runs", title = "whole runs; tf32: the default, which has it in convolutions",
-      columns = { "net", "precision", "loss", "train acc", "test acc", "book's test", "seconds", "images/s",
-                  "end to end", "outside steps %", "book's V100" },
+      columns = { "net", "precision", "loss", "train acc", "test acc", "book's test", "seconds",
+                  "images/s", "end to end", "outside steps %", "book's V100" },
     },
   },
   run = run,

@@ -16,7 +16,8 @@ local files = {
   { "nn", "layers" },
 }
 
-local HOST = { ops = "relu", card = "a card's memory", card_bf16 = "relu" } -- what the double runs: a filter
+-- What the double runs: a filter.
+local HOST = { ops = "relu", card = "a card's memory", card_bf16 = "relu" }
 
 local function name_of(file) return ("%s (spec/%s_spec.lua)"):format(file[2], file[1]) end
 
