@@ -1,8 +1,9 @@
 /* load_cudnn.c - opens cuDNN when it is first needed, and makes the one handle.
  *
- * Contract: without the library, or with another major version than the header's, k_cudnn() is
- * NULL for the rest of the process and k_cudnn_found() says in one line what was found and what
- * helps; the table keeps the kernels of our own.
+ * Contract: without the library, or with another major version than the header's, or with one that
+ * was built for another CUDA than the runtime that is linked in here, k_cudnn() is NULL for the
+ * rest of the process and k_cudnn_found() says in one line what was found and what helps; the table
+ * keeps the kernels of our own.
  *
  * Surprising: libcudnn.so.9 is a small shim. Its parts (graph, heuristics, engines: 400 MB) are
  * opened by itself at the first call that needs them, from its own folder. */
@@ -17,6 +18,7 @@
 
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
+enum { CUDA_MAJOR = CUDART_VERSION / 1000 }; /* of the runtime that is linked in */
 static const char library_name[] = "libcudnn.so." TEXT(CUDNN_MAJOR);
 
 static k_cudnn_calls calls;
@@ -43,14 +45,23 @@ static void open_library(void) {
         return;
     }
     if (take_calls(library)) return;
+    char name[64];
     size_t version = calls.GetVersion();
-    int major = (int)(version / 10000), minor = (int)(version / 100 % 100);
-    usable = major == CUDNN_MAJOR;
-    snprintf(found, sizeof found,
-             usable ? "cuDNN %d.%d.%d: %s"
-                    : "cuDNN %d.%d.%d (%s) is not used: "
-                      "this program was built for version " TEXT(CUDNN_MAJOR) "; install that one",
-             major, minor, (int)(version % 100), why);
+    int major = (int)(version / 10000), cuda = (int)(calls.GetCudartVersion() / 1000);
+    snprintf(name, sizeof name, "cuDNN %d.%d.%d", major, (int)(version / 100 % 100),
+             (int)(version % 100));
+    usable = major == CUDNN_MAJOR && cuda == CUDA_MAJOR;
+    if (usable)
+        snprintf(found, sizeof found, "%s: %s", name, why);
+    else if (major != CUDNN_MAJOR)
+        snprintf(found, sizeof found,
+                 "%s (%s) is not used: this program was built for version %d; install that one",
+                 name, why, CUDNN_MAJOR);
+    else
+        snprintf(found, sizeof found,
+                 "%s (%s) is not used: it was built for CUDA %d, this program for CUDA %d; install "
+                 "the one for CUDA %d, or build with CUDA %d (make CUDA_HOME=...)",
+                 name, why, cuda, CUDA_MAJOR, CUDA_MAJOR, cuda);
 }
 
 const k_cudnn_calls *k_cudnn(void) {

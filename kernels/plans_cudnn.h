@@ -24,6 +24,7 @@
 /* Everything of cuDNN that is called. */
 #define K_CUDNN_CALLS(X)                                                                           \
     X(GetVersion)                                                                                  \
+    X(GetCudartVersion)                                                                            \
     X(Create)                                                                                      \
     X(Destroy)                                                                                     \
     X(SetStream)                                                                                   \

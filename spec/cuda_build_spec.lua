@@ -358,6 +358,25 @@ describe("the program", function()
     assert.truthy(out:find "CUDA +[^\n]*bad%.so: [^\n]*\n +fix: unset CNN_CUDA_LIB\n", out)
   end)
 
+  with_library("does not use a cuDNN that was built for another CUDA", function()
+    local header = program.read "kernels/plans_cudnn.h"
+    local lines = { "#include <stddef.h>", "size_t cudnnGetVersion(void) { return 91002; }",
+      "size_t cudnnGetCudartVersion(void) { return 11080; }" }
+    for name in header:match("#define K_CUDNN_CALLS.-\n\n"):gmatch "X%((%u%w+)%)" do
+      if not name:find "Version$" then lines[#lines + 1] = ("int cudnn%s;"):format(name) end
+    end
+    local source = program.file("cudnn.c", table.concat(lines, "\n") .. "\n")
+    local library = program.file "libcudnn.so.9"
+    local status, said = program.shell(("${CC:-cc} -shared -fPIC -o %s %s")
+      :format(quote(library), quote(source)))
+    assert.equal(0, status, said)
+    local out = program.ok("doctor", { env = "CNN_CUDNN=" .. quote(library) }).out
+    assert.truthy(out:find("cuDNN +9%.10%.2 %([^\n]*%) is not used: it was built for CUDA 11, "
+      .. "this program for CUDA 1%d [^\n]*\n +fix: unset CNN_CUDNN\n"), out)
+    out = program.ok("doctor", { env = "LD_LIBRARY_PATH=" .. quote(program.directory()) }).out
+    assert.truthy(out:find "fix: pip uninstall nvidia%-cudnn%-cu11; .*nvidia%-cudnn%-cu1%d\n", out)
+  end)
+
   with_library("goes over cuDNN's plans for the models, without a card", function()
     if not program.ok "doctor".out:find "\ncuDNN +9%." then pending "needs cuDNN 9" end
     local models = program.file "models"

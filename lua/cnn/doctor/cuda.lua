@@ -120,6 +120,15 @@ end
 -- How a wheel of NVIDIA's is got. What is built without its headers has to be built anew.
 local function install(wheel) return ("pip install %s, then make"):format(wheel) end
 
+-- A wheel of cuDNN for another CUDA has its files where this one's go.
+local function fix_of_cudnn(found, major)
+  if os.getenv "CNN_CUDNN" then return "unset CNN_CUDNN" end
+  local other = found:match "built for CUDA (%d+), this"
+  if not other then return install("nvidia-cudnn-cu" .. major) end
+  return ("pip uninstall nvidia-cudnn-cu%s; pip install --force-reinstall nvidia-cudnn-cu%s")
+    :format(other, major)
+end
+
 local function libraries(say, missing, facts)
   local major = facts.toolkit:match "^%d+"
   if facts.cublas ~= "0" then
@@ -133,8 +142,9 @@ local function libraries(say, missing, facts)
   if facts.cudnn ~= "0" then
     say("cuDNN", found .. " (convolutions)")
   else
+    found = found:gsub("( is not used: .*); install.*", "%1")
     missing("cuDNN", found .. " (convolutions; the engine's own otherwise)",
-      os.getenv "CNN_CUDNN" and "unset CNN_CUDNN" or install("nvidia-cudnn-cu" .. major))
+      fix_of_cudnn(found, major))
   end
 end
 
