@@ -116,10 +116,13 @@ int card_asked(const char *op, int rc) { return rc < 0 ? refused(op) : 0; }
 
 /* --------------------------------------------------------------------------------------- memory */
 
+static int64_t most_in_use, room; /* since they were last asked for: see cnn_cuda_spare */
+
 void *card_take(int64_t bytes) {
     void *p = library->take(bytes);
     k_memory m;
     if (!p && plan_make_room()) p = library->take(bytes);
+    if (p && library->in_use() > most_in_use) most_in_use = library->in_use();
     if (p) return p;
     if (library->check(0) < 0) return refused(0), NULL;
     library->memory(&m);
@@ -186,6 +189,17 @@ int cnn_cuda_memory(int64_t *in_use, int64_t *held, int64_t *peak, int64_t *free
     library->memory(&m);
     *in_use = m.in_use, *held = m.held, *peak = m.peak, *free = m.free, *total = m.total;
     return 0;
+}
+
+int64_t cnn_cuda_spare(int anew) {
+    k_memory m;
+    if (!card()) return INT64_MAX;
+    if (anew || !room) {
+        library->memory(&m);
+        room = m.free + m.held;
+        if (anew) most_in_use = m.in_use;
+    }
+    return room - most_in_use;
 }
 
 void cnn_cuda_reset_peak(void) {

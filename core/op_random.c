@@ -49,7 +49,10 @@ cnn_tensor *cnn_dropout(cnn_tensor *x, double p) {
     if (!x || p == 0) return scope_end(scope, x);
     if (!is_packed(x)) x = as_dense(x);
     if (!x) return scope_end(scope, 0);
-    dropout_attr a = {{cnn_seed(), rng_next_stream()}, (float)p, !tensor_is_dense(x)};
-    return scope_end(
-        scope, tape_append1(&op_dropout, &x, 1, tensor_new_like(x, tensor_dtype(x)), &a, sizeof a));
+    uint64_t stream = rng_next_stream();
+    dropout_attr a = {{cnn_seed(), stream}, (float)p, !tensor_is_dense(x)};
+    cnn_tensor *y =
+        tape_append1(&op_dropout, &x, 1, tensor_new_like(x, tensor_dtype(x)), &a, sizeof a);
+    if (!y) cnn_set_rng_stream(stream); /* whoever asks again gets the same mask */
+    return scope_end(scope, y);
 }

@@ -10,10 +10,13 @@
  * batch, go up in one small block before the graph; a tensor from outside that lies elsewhere than
  * it did is copied to where the graph reads it, or, when the graph writes it, captured anew.
  *
+ * Where memory runs out while a list is captured, what was captured so far is done at once and the
+ * rest runs plainly, with the memory that the graphs had; the next runs are plain, too.
+ *
  * Surprising: a graph's memory is shared by all graphs, since none of it is needed after the step:
  * what survives (a loss, the outputs, gradients) is copied out as soon as the graph was asked for.
  */
-#include "core.h"
+#include "plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +25,15 @@ enum {
     MOST_PLANS = 24,   /* the one used longest ago gives way */
     MOST_CAPTURES = 8, /* of one plan; a step that moves about so much runs plainly */
     WORTH = 16,        /* replays after which a capture has paid for itself */
-    MOST_STORAGES = 1 << 16
+    PATIENCE = 8,      /* plain runs after memory was missing; twice as many each time */
+    MOST_PATIENCE = 1024
 };
 
 typedef struct {
     void *at; /* where the graph reads and writes it; external: where it lay */
+    /* While it is captured or replayed. Copied: the graph's memory for it. Survives: memory outside
+     * the graph. */
+    void *there;
     int64_t bytes;
     unsigned char external, written, survives, copied;
     unsigned char pictures; /* filled from a data set, by the graph */
@@ -37,6 +44,7 @@ typedef struct {
     int64_t key_bytes;
     unsigned char *key;
     int slots, captures, replays;
+    int patience, wait; /* so many plain runs are to come before it is captured again */
     slot *slot;
     void *live;     /* what varies, on the card */
     k_graph *graph; /* NULL: not captured yet */
@@ -46,174 +54,10 @@ typedef struct {
 static plan *plans[MOST_PLANS];
 static uint64_t clock_now, settings;
 static int64_t ran;
-static int capturing, running;
+static plan *capturing; /* NULL: none */
 
-int plan_capturing(void) { return capturing; }
+int plan_capturing(void) { return capturing != 0; }
 int64_t cnn_cuda_graphs(void) { return ran; }
-
-/* ----------------------------------------------------------------------------- reading the list */
-
-static struct {
-    unsigned char *key;
-    int64_t bytes, room;
-    cnn_storage **storage; /* by number */
-    unsigned char *external, *written;
-    int *held; /* references by entries of the list */
-    int n, n_room;
-    uint64_t serial;
-    int failed;
-} reading;
-
-static void write_bytes(const void *p, int64_t n) {
-    if (reading.bytes + n > reading.room) {
-        int64_t room = 2 * (reading.bytes + n) + 4096;
-        unsigned char *key = realloc(reading.key, (size_t)room);
-        if (!key) {
-            reading.failed = 1;
-            return;
-        }
-        reading.key = key;
-        reading.room = room;
-    }
-    memcpy(reading.key + reading.bytes, p, (size_t)n);
-    reading.bytes += n;
-}
-
-static void write_number(int64_t v) { write_bytes(&v, sizeof v); }
-
-static int grow(void) {
-    int room = reading.n_room ? 2 * reading.n_room : 1024;
-    if (room > MOST_STORAGES) return -1;
-    void *storage = realloc(reading.storage, (size_t)room * sizeof *reading.storage);
-    if (storage) reading.storage = storage;
-    void *external = realloc(reading.external, (size_t)room);
-    if (external) reading.external = external;
-    void *written = realloc(reading.written, (size_t)room);
-    if (written) reading.written = written;
-    void *held = realloc(reading.held, (size_t)room * sizeof *reading.held);
-    if (held) reading.held = held;
-    if (!storage || !external || !written || !held) return -1;
-    reading.n_room = room;
-    return 0;
-}
-
-/* The number of a storage; `output`: it is met as the result of an op. */
-static int number_of(cnn_storage *s, int output) {
-    if (s->seen == reading.serial) return s->number;
-    if (reading.n == reading.n_room && grow() < 0) {
-        reading.failed = 1;
-        return 0;
-    }
-    s->seen = reading.serial;
-    s->number = reading.n;
-    reading.storage[reading.n] = s;
-    reading.external[reading.n] = !output;
-    reading.written[reading.n] = 0;
-    reading.held[reading.n] = 0;
-    return reading.n++;
-}
-
-/* How an entry has a tensor: an input, or what it makes, or writes in place, or views. */
-enum { INPUT, RESULT, IN_PLACE };
-
-/* `saved`: a gradient that is still to come needs its value after the step. */
-static void read_tensor(const cnn_tensor *x, int how, int saved) {
-    if (!x || !x->storage) {
-        write_number(-1);
-        return;
-    }
-    if (tensor_device(x) != DEV_CUDA) reading.failed = 1;
-    int number = number_of(x->storage, how == RESULT);
-    if (reading.failed) return;
-    reading.written[number] |= how != INPUT;
-    reading.held[number] += !saved;
-    const int64_t head[] = {number, tensor_dtype(x), x->nd, x->offset, how};
-    write_bytes(head, sizeof head);
-    write_bytes(x->size, x->nd * (int64_t)sizeof *x->size);
-    write_bytes(x->stride, x->nd * (int64_t)sizeof *x->stride);
-}
-
-static void read_entry(const cnn_entry *e) {
-    const cnn_op *op = e->op;
-    unsigned char attr[ENTRY_ATTR] = {0}; /* of a view nothing: its tensors say it all */
-    int later = e->differentiable && !e->consumed;
-    int how = !op_runs(op) ? INPUT : e->writes_in_place ? IN_PLACE : RESULT;
-    if (op->moves) reading.failed = 1;
-    if (op_runs(op)) memcpy(attr, e->attr, sizeof attr);
-    memset(attr + op->varying_at, 0, op->varying_bytes);
-    write_number((int64_t)(intptr_t)op);
-    write_number((int64_t)e->n_in << 32 | e->n_out);
-    write_bytes(attr, sizeof attr);
-    for (int i = 0; i < e->n_in; i++)
-        read_tensor(e->in[i], INPUT, later && i < 32 && (op->saves_in >> i & 1));
-    for (int i = 0; i < e->n_out; i++)
-        read_tensor(e->out[i], how, later && i < 32 && (op->saves_out >> i & 1));
-}
-
-/* What a storage from outside, or made without an op, is: a value that is there, a constant, the
- * pictures of a batch. */
-static void read_storage(int number) {
-    const cnn_storage *s = reading.storage[number];
-    int filled = !s->data && reading.external[number] ? (int)s->fill : -1;
-    const int64_t head[] = {s->count, s->dtype, s->refs > reading.held[number], filled,
-                            reading.written[number]};
-    write_bytes(head, sizeof head);
-    if (filled == FILL_IMAGES || filled == FILL_LABELS) {
-        k_images shape = pictures_shape(s);
-        const void *at[2];
-        pictures_at(s, at);
-        shape.first = 0;
-        write_bytes(at, sizeof at);
-        write_bytes(&shape, sizeof shape);
-    } else if (filled == FILL_CONST || filled == FILL_RANGE) {
-        write_bytes(&s->fill_a, sizeof s->fill_a);
-        write_bytes(&s->fill_b, sizeof s->fill_b);
-    } else if (filled == FILL_UNIFORM || filled == FILL_NORMAL)
-        reading.failed = 1; /* drawn once, outside any step */
-}
-
-static int is_pictures(const cnn_storage *s) {
-    return !s->data && (s->fill == FILL_IMAGES || s->fill == FILL_LABELS);
-}
-
-/* What somebody else holds gets its memory outside the graphs. */
-static int externals_ready(void) {
-    for (int i = 0; i < reading.n; i++) {
-        cnn_storage *s = reading.storage[i];
-        if (!reading.external[i] || s->data || is_pictures(s) || s->refs == reading.held[i])
-            continue;
-        if (storage_ready(s) < 0) return -1;
-    }
-    return 0;
-}
-
-/* Reads the list into `reading`; 1, 0 when no graph can hold it, or -1. */
-static int read_list(const cnn_entry *first) {
-    reading.serial++;
-    reading.n = 0;
-    reading.bytes = 0;
-    reading.failed = 0;
-    write_number((int64_t)settings);
-    int joins = 0;
-    for (const cnn_entry *e = first; e && !reading.failed; e = e->next) {
-        joins = joins > 1 ? joins - 1 : entry_joins(e);
-        write_number(joins);
-        read_entry(e);
-    }
-    if (!reading.failed && externals_ready() < 0) return -1;
-    for (int i = 0; i < reading.n && !reading.failed; i++) read_storage(i);
-    return !reading.failed;
-}
-
-static uint64_t hash_of(const unsigned char *p, int64_t n) { /* FNV-1a, a word at a time */
-    uint64_t h = 14695981039346656037u, word;
-    for (int64_t i = 0; i + 8 <= n; i += 8) {
-        memcpy(&word, p + i, sizeof word);
-        h = (h ^ word) * 1099511628211u;
-        h ^= h >> 32;
-    }
-    return h;
-}
 
 /* ------------------------------------------------------------------------------------ the plans */
 
@@ -237,16 +81,6 @@ void plan_forget(void) {
         plan_free(plans[i]);
         plans[i] = 0;
     }
-}
-
-int plan_make_room(void) {
-    int any = 0;
-    for (int i = 0; i < MOST_PLANS && !running; i++) {
-        if (!plans[i] || !plans[i]->graph) continue;
-        graph_drop(plans[i]);
-        any = 1;
-    }
-    return any;
 }
 
 static plan *plan_find(uint64_t hash) {
@@ -327,7 +161,7 @@ static int varying_gather(const cnn_entry *first) {
 }
 
 static int varying_upload(const plan *p) {
-    if (!varying.bytes) return 0;
+    if (!varying.bytes || !p->live) return 0;
     return card_asked("step", card()->upload(p->live, varying.block, varying.bytes));
 }
 
@@ -354,13 +188,18 @@ static void slots_set(plan *p, int again) {
     }
 }
 
+/* Where the op captured next finds what varies. What runs at once has it in its attributes. */
+static void set_live(const plan *p, int64_t at) {
+    card()->live(capturing && p->live ? (char *)p->live + at : 0);
+}
+
 /* The pictures of a batch get graph memory and are gathered by the graph. */
 static int capture_pictures(plan *p, int64_t at) {
     for (int i = 0; i < p->slots; i++) {
         cnn_storage *s = reading.storage[i];
         if (!p->slot[i].pictures) continue;
         if (!(p->slot[i].at = s->data = card_take(p->slot[i].bytes))) return -1;
-        card()->live((char *)p->live + at);
+        set_live(p, at);
         pictures_fill(s);
         card()->live(0);
         at += rounded(sizeof(k_images));
@@ -376,22 +215,21 @@ static int capture_list(plan *p, cnn_entry *first) {
     for (cnn_entry *e = first, *next; e; e = next) {
         joined = entry_joins(e);
         next = e;
-        unsigned n = e->op->varying_bytes;
-        card()->live(n ? (char *)p->live + at : 0);
+        if (e->op->varying_bytes) set_live(p, at);
         for (int64_t i = 0; i < joined; i++, next = next->next)
             at += rounded(next->op->varying_bytes);
-        if (tape_run_next() < 0) return -1;
+        int rc = tape_run_next();
+        card()->live(0);
+        if (rc < 0) return -1;
     }
-    card()->live(0);
     return 0;
 }
 
-static void swap_copied(const plan *p, void **there) {
+/* While the list is captured, its storages lie where the graph will read them. */
+static void swap_copied(const plan *p, int in) {
     for (int i = 0; i < p->slots; i++) {
-        if (!p->slot[i].copied) continue;
-        void *data = reading.storage[i]->data;
-        reading.storage[i]->data = there[i];
-        there[i] = data;
+        const slot *t = &p->slot[i];
+        if (t->copied) reading.storage[i]->data = in ? t->there : t->at;
     }
 }
 
@@ -409,82 +247,133 @@ static void drop_storages(const plan *p) {
         if (is_needed(&p->slot[i])) storage_release(reading.storage[i]);
 }
 
-/* Memory of the graph's own for what varies and what is copied; `there` gets the latter. */
-static int plan_memory(plan *p, void **there) {
+static void there_give(plan *p, int survivors) {
+    for (int i = 0; i < p->slots; i++) {
+        slot *t = &p->slot[i];
+        if (t->survives && !survivors) continue;
+        device_give(DEV_CUDA, t->there, 0);
+        t->there = 0;
+    }
+}
+
+/* Memory of the graph's own for what varies and what is copied. */
+static int graph_memory(plan *p) {
     p->live = 0;
     if (varying.bytes && !(p->live = card_take(varying.bytes))) return -1;
-    for (int i = 0; i < p->slots; i++)
-        if (p->slot[i].copied && !(there[i] = card_take(p->slot[i].bytes))) return -1;
+    for (int i = 0; i < p->slots; i++) {
+        slot *t = &p->slot[i];
+        if (t->copied && !(t->there = card_take(t->bytes))) return -1;
+    }
     return 0;
 }
 
-static void plan_memory_give(const plan *p, void **there) {
-    device_give(DEV_CUDA, p->live, 0);
-    for (int i = 0; i < p->slots; i++) device_give(DEV_CUDA, there[i], 0);
+/* Memory outside the graphs for what survives the step: before anything is done, so that where
+ * there is none the list can still run plainly. */
+static int survivors_ready(plan *p) {
+    for (int i = 0; i < p->slots; i++) {
+        slot *t = &p->slot[i];
+        if (!t->survives || (t->there = card_take(t->bytes))) continue;
+        there_give(p, 1);
+        return -1;
+    }
+    return 0;
+}
+
+static void put_off(plan *p) {
+    p->patience = !p->patience                  ? PATIENCE
+                  : p->patience < MOST_PATIENCE ? 2 * p->patience
+                                                : p->patience;
+    p->wait = p->patience;
+}
+
+/* Memory ran out within a capture: what was captured is done at once, the rest runs op by op. */
+static int capture_stop(void) {
+    plan *p = capturing;
+    capturing = 0;
+    k_graph *part = card()->capture_end(1);
+    int rc = part ? varying_upload(p) : -1;
+    for (int i = 0; i < p->slots && !rc; i++) {
+        const slot *t = &p->slot[i];
+        if (t->copied && t->there) rc = card()->copy(t->there, t->at, t->bytes);
+    }
+    if (!rc) rc = card()->graph_run(part);
+    if (part) card()->graph_free(part);
+    put_off(p);
+    for (int i = 0; i < p->slots; i++) {
+        if (!p->slot[i].survives) continue;
+        device_give(DEV_CUDA, p->slot[i].there, 0);
+        p->slot[i].there = 0;
+    }
+    return rc;
+}
+
+int plan_make_room(void) {
+    int any = capturing != 0;
+    if (any && capture_stop() < 0) return 0;
+    for (int i = 0; i < MOST_PLANS; i++) {
+        if (!plans[i] || !plans[i]->graph) continue;
+        graph_drop(plans[i]);
+        any = 1;
+    }
+    return any;
 }
 
 /* After the list ran into the graph: where survivors lie, and the batch is to be drawn anew by
  * whoever looks at it. */
-static void slots_finish(plan *p, void **there) {
+static void slots_finish(plan *p, int stopped) {
     for (int i = 0; i < p->slots; i++) {
         cnn_storage *s = reading.storage[i];
         slot *t = &p->slot[i];
-        if (t->pictures) {
-            device_give(DEV_CUDA, s->data, 0);
-            s->data = 0;
-        } else if (t->survives) {
-            t->at = s->data;
-            device_give(DEV_CUDA, s->data, 0); /* still the graph's: its segment is */
-            s->data = 0;
-        } else if (t->copied)
-            t->at = there[i];
+        if (t->copied) t->at = t->there;
+        if (!t->pictures && (!t->survives || stopped)) continue;
+        t->at = s->data;
+        device_give(DEV_CUDA, s->data, 0); /* still the graph's: its segment is */
+        s->data = 0;
     }
 }
 
-/* Captures the list; the entries are gone whatever comes of it. */
-static int capture(plan *p, cnn_entry *first, int again) {
-    void **there = calloc((size_t)p->slots + 1, sizeof *there);
-    graph_drop(p);
-    slots_set(p, again);
-    hold_storages(p);
-    if (!there) return fail("out of memory");
-    int rc = card_asked("step", card()->capture_begin());
-    if (!rc) {
-        capturing = 1;
-        rc = plan_memory(p, there);
-        swap_copied(p, there);
-        if (!rc) rc = capture_list(p, first);
-        swap_copied(p, there);
-        capturing = 0;
-        p->graph = card()->capture_end(rc == 0);
-        slots_finish(p, there);
-        plan_memory_give(p, there);
-        if (!rc && !p->graph) rc = card_asked("step", -1);
+/* Captures the list. 1: there is a graph; 0: there is none, but the list has run, or is to run
+ * plainly; -1. */
+static int capture(plan *p, cnn_entry *first) {
+    if (survivors_ready(p) < 0 || card()->capture_begin() < 0) {
+        there_give(p, 1);
+        put_off(p);
+        return 0;
     }
-    p->captures++;
+    capturing = p;
+    int rc = 0;
+    graph_memory(p);
+    if (capturing) {
+        swap_copied(p, 1);
+        rc = capture_list(p, first);
+        swap_copied(p, 0);
+        int stopped = !capturing;
+        if (!stopped) p->graph = card()->capture_end(rc == 0);
+        capturing = 0;
+        slots_finish(p, stopped);
+        if (!rc && !stopped && !p->graph) rc = card_asked("step", -1);
+    }
+    device_give(DEV_CUDA, p->live, 0);
+    there_give(p, !p->graph);
+    p->captures += p->graph != 0;
     p->replays = 0;
     if (rc) p->plain = 1;
-    free(there);
-    return rc;
+    return rc ? -1 : p->graph != 0;
 }
 
 /* -------------------------------------------------------------------------------------- running */
 
-/* What survives the step gets memory of its own: before the graph changes anything. */
-static int survivors_ready(const plan *p) {
-    for (int i = 0; i < p->slots; i++)
-        if (p->slot[i].survives && !(reading.storage[i]->data = card_take(p->slot[i].bytes)))
-            return -1;
-    return 0;
-}
-
-static int copy_out(const plan *p) {
+/* What survives gets the memory that was taken for it, and the graph's values. */
+static int copy_out(plan *p) {
     int rc = 0;
-    for (int i = 0; i < p->slots && !rc; i++)
-        if (p->slot[i].survives)
-            rc = card_asked(
-                "step", card()->copy(reading.storage[i]->data, p->slot[i].at, p->slot[i].bytes));
-    return rc;
+    for (int i = 0; i < p->slots; i++) {
+        slot *t = &p->slot[i];
+        if (!t->survives) continue;
+        reading.storage[i]->data = t->there;
+        t->there = 0;
+        if (!rc) rc = card()->copy(reading.storage[i]->data, t->at, t->bytes);
+    }
+    return card_asked("step", rc);
 }
 
 static int copy_in(const plan *p) {
@@ -504,14 +393,15 @@ static int still_there(const plan *p) {
     return 1;
 }
 
-/* Asks for the graph; the list's entries are gone or still pending. */
+/* Asks for the graph; the list's entries are gone. */
 static int graph_ask(plan *p) {
-    int rc = survivors_ready(p);
+    int rc = varying_upload(p);
     if (!rc) rc = copy_in(p);
     if (!rc) rc = card_asked("step", card()->graph_run(p->graph));
     if (!rc) rc = copy_out(p);
     if (!rc) rc = card_check("step");
     if (!rc) ran++;
+    if (rc) there_give(p, 1);
     return rc;
 }
 
@@ -520,24 +410,33 @@ static void lose_survivors(const plan *p) {
         if (p->slot[i].survives) reading.storage[i]->lost = 1;
 }
 
+/* 1: it ran; 0: the list is to run plainly, for memory was missing that the graph stood in the way
+ * of; -1. */
 static int replay(plan *p, cnn_entry *first) {
-    int rc = varying_gather(first);
-    if (!rc) rc = varying_upload(p);
+    if (varying_gather(first) < 0) return -1;
+    if (survivors_ready(p) < 0 || !p->graph) {
+        there_give(p, 1);
+        put_off(p);
+        return 0;
+    }
     hold_storages(p);
-    if (!rc) tape_count_as_run();
-    if (!rc) rc = graph_ask(p);
+    tape_count_as_run();
+    int rc = graph_ask(p);
     if (rc) lose_survivors(p);
     drop_storages(p);
-    if (!rc && ++p->replays == WORTH) p->captures = 0;
-    return rc;
+    if (!rc && ++p->replays == WORTH) p->captures = p->patience = 0;
+    return rc ? -1 : 1;
 }
 
-static int capture_and_run(plan *p, cnn_entry *first, int again) {
+static int capture_and_run(plan *p, cnn_entry *first) {
     if (varying_gather(first) < 0) return -1;
-    int rc = capture(p, first, again);
-    if (!rc) rc = varying_upload(p);
-    if (!rc) rc = graph_ask(p);
-    if (rc) lose_survivors(p);
+    int again = p->graph != 0;
+    graph_drop(p);
+    slots_set(p, again);
+    hold_storages(p);
+    int rc = capture(p, first);
+    if (rc > 0) rc = graph_ask(p) < 0 ? -1 : 1;
+    if (rc < 0) lose_survivors(p);
     drop_storages(p);
     return rc;
 }
@@ -546,9 +445,9 @@ int plan_run(cnn_entry *first) {
     if (!card() || tensor_device(first->n_out ? first->out[0] : first->in[0]) != DEV_CUDA) return 0;
     if (cnn_interrupted() || card_waits() || getenv("CNN_NO_GRAPHS")) return 0;
     if (tape_lasting_ready() < 0) return -1;
-    int fits = read_list(first);
+    int fits = plan_read(first, settings);
     if (fits <= 0) return fits;
-    uint64_t hash = hash_of(reading.key, reading.bytes);
+    uint64_t hash = plan_key_hash();
     plan *p = plan_find(hash);
     if (!p) {
         plan_note(hash);
@@ -562,9 +461,11 @@ int plan_run(cnn_entry *first) {
         graph_drop(p);
         return 0;
     }
-    running = 1;
-    int rc = there ? replay(p, first) : capture_and_run(p, first, p->graph != 0);
-    running = 0;
+    if (!there && p->wait) {
+        p->wait--;
+        return 0;
+    }
+    int rc = there ? replay(p, first) : capture_and_run(p, first);
     if (rc < 0) plan_make_room(); /* it may have been memory that was missing */
-    return rc < 0 ? -1 : 1;
+    return rc;
 }

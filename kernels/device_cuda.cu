@@ -234,11 +234,24 @@ static const void *live_now;
 const void *k_live(void) { return live_now; }
 static void live(const void *p) { live_now = p; }
 
+/* What the graph itself takes of the card is kept free for it, since its list may take the rest. */
+static const int64_t SPARE = 8 << 20;
+static void *spare;
+
+static void spare_give(void) {
+    if (spare) k_card_free(spare);
+    spare = 0;
+}
+
 /* Relaxed: the pool may ask the card for more memory meanwhile. */
 static int capture_begin(void) {
     k_pool_trim();
-    if (check(0) || done(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capture"))
+    if (check(0)) return -1;
+    if (!(spare = k_card_malloc(SPARE))) return refuse("CUDA: capture: out of memory");
+    if (done(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capture")) {
+        spare_give();
         return -1;
+    }
     capturing = 1;
     k_pool_capture(1);
     return 0;
@@ -250,6 +263,7 @@ static k_graph *capture_end(int keep) {
     capturing = 0;
     k_pool_capture(0);
     int bad = done(cudaStreamEndCapture(stream, &recorded), "capture") || check(0);
+    spare_give();
     k_graph *g = !bad && keep ? (k_graph *)calloc(1, sizeof *g) : 0;
     if (g && done(cudaGraphInstantiate(&g->exec, recorded, 0), "graph")) {
         free(g);

@@ -135,7 +135,8 @@ local function source_of(op)
   local call = ("C.cnn_%s(%s)"):format(op.name, table.concat(arguments, ", "))
   local tensor = op.returns == "tensor"
   return ([[
-local C, ct, istype, type, op, tensor_of, numbers_of, tensors_of, complain, wrap, fail, ran_out = ...
+local C, ct, istype, type, op, tensor_of, numbers_of, tensors_of, complain = ...
+local wrap, fail, ran_out = select(10, ...)
 return function(%s)
   %s
   local result = %s
