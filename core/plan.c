@@ -247,24 +247,22 @@ static void drop_storages(const plan *p) {
         if (is_needed(&p->slot[i])) storage_release(reading.storage[i]);
 }
 
+/* What was taken for survivors, or else for what is copied. */
 static void there_give(plan *p, int survivors) {
     for (int i = 0; i < p->slots; i++) {
         slot *t = &p->slot[i];
-        if (t->survives && !survivors) continue;
+        if (t->survives != survivors) continue;
         device_give(DEV_CUDA, t->there, 0);
         t->there = 0;
     }
 }
 
-/* Memory of the graph's own for what varies and what is copied. */
-static int graph_memory(plan *p) {
+/* Memory of the graph's own for what varies and what is copied; without it the capture stops. */
+static void graph_memory(plan *p) {
     p->live = 0;
-    if (varying.bytes && !(p->live = card_take(varying.bytes))) return -1;
-    for (int i = 0; i < p->slots; i++) {
-        slot *t = &p->slot[i];
-        if (t->copied && !(t->there = card_take(t->bytes))) return -1;
-    }
-    return 0;
+    if (varying.bytes) p->live = card_take(varying.bytes);
+    for (int i = 0; i < p->slots && capturing; i++)
+        if (p->slot[i].copied) p->slot[i].there = card_take(p->slot[i].bytes);
 }
 
 /* Memory outside the graphs for what survives the step: before anything is done, so that where
@@ -299,11 +297,7 @@ static int capture_stop(void) {
     if (!rc) rc = card()->graph_run(part);
     if (part) card()->graph_free(part);
     put_off(p);
-    for (int i = 0; i < p->slots; i++) {
-        if (!p->slot[i].survives) continue;
-        device_give(DEV_CUDA, p->slot[i].there, 0);
-        p->slot[i].there = 0;
-    }
+    there_give(p, 1);
     return rc;
 }
 
@@ -354,7 +348,8 @@ static int capture(plan *p, cnn_entry *first) {
         if (!rc && !stopped && !p->graph) rc = card_asked("step", -1);
     }
     device_give(DEV_CUDA, p->live, 0);
-    there_give(p, !p->graph);
+    there_give(p, 0);
+    if (!p->graph) there_give(p, 1);
     p->captures += p->graph != 0;
     p->replays = 0;
     if (rc) p->plain = 1;

@@ -350,9 +350,9 @@ describe("what a recorded step joins on a card", function()
       x.requires_grad, other.requires_grad = true, true
       local function forward()
         local y = bn(precision == "bf16" and x:to "bf16" or x)
-        local other = precision == "bf16" and other:to "bf16" or other
-        if order == "other first" then y = other + y end
-        if order == "other last" then y = y + other end
+        local added = precision == "bf16" and other:to "bf16" or other
+        if order == "other first" then y = added + y end
+        if order == "other last" then y = y + added end
         if order == "both" then y = y:relu() + y end
         y = y:relu()
         y:sum():backward()
