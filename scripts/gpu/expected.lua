@@ -45,7 +45,8 @@ end
 -- Seconds of operations and of bytes for one layer, forward and backward.
 local function layer_cost(layer, x, y, macs, first)
   local nx, ny = x:numel(), y:numel()
-  local kind, operations, values, bytes = layer.kind, 0, 0, 0
+  local kind, operations, bytes = layer.kind, 0, 0
+  local values
   local size = narrow and 2 or 4
   if kind == "Conv2d" or kind == "Linear" then
     operations = 2 * macs * (first and 2 or 3)
