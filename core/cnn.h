@@ -30,8 +30,14 @@ int cnn_threads(void);
 /* "generic" "blas" "avx2" "avx512", of the card "cuda" "cublas" "cudnn"; NULL: the best */
 int cnn_use_kernels(const char *variant);
 const char *cnn_kernels(void); /* the variant in force */
-const char *cnn_cpu(void);     /* the CPU's name and instruction sets */
-void cnn_interrupt(int on);    /* 1: running and recorded ops fail with "interrupted" */
+/* How the CPU makes a convolution: conv is n h w c ldx, oh ow o ldy, kh kw sh sw ph pw dh dw,
+ * groups; direction 0 forward, 1 data, 2 weight gradient. "direct", "winograd F(4x4, 3x3)" ... */
+const char *cnn_conv_method(const int64_t *conv, int direction);
+/* Has that method taken wherever it can be, by the first letters of its name; NULL: the one that
+ * is estimated to be the fastest. */
+void cnn_force_conv(const char *method);
+const char *cnn_cpu(void);  /* the CPU's name and instruction sets */
+void cnn_interrupt(int on); /* 1: running and recorded ops fail with "interrupted" */
 int cnn_interrupted(void);
 int64_t cnn_bytes_alive(void); /* held by tensors */
 int64_t cnn_bytes_peak(void);  /* the most since cnn_reset_peak */

@@ -96,8 +96,8 @@ typedef struct cnn_op {
     int (*joins)(const cnn_entry *e);
     int (*run_many)(cnn_entry *const *list, int n); /* runs them; run may be NULL then */
     int chain;
-    int early; /* never needs what the entry before it makes: a recorded step runs it first, so that
-                  those around it can join */
+    int early; /* a recorded step runs it before the entry that it follows, unless one of them
+                  touches what the other writes, so that those around it can join */
 } cnn_op;
 
 enum { ENTRY_ATTR = 192, MOST_JOINED = 1024 };
@@ -202,6 +202,8 @@ static inline void *tensor_ptr(const cnn_tensor *x) {
 }
 /* The same as kernels take it; what lies there may be bf16, for those of entry_kernels. */
 static inline float *tensor_f32(const cnn_tensor *x) { return tensor_ptr(x); }
+/* The same, NULL for NULL. */
+static inline float *tensor_values(const cnn_tensor *x) { return x ? tensor_ptr(x) : 0; }
 static inline k_dtype tensor_dtype(const cnn_tensor *x) { return x->storage->dtype; }
 static inline cnn_dev tensor_device(const cnn_tensor *x) { return x->storage->device; }
 int64_t tensor_numel(const cnn_tensor *x);
@@ -257,7 +259,7 @@ int entry_joins(const cnn_entry *e);
  * that op and the only one that needs e's first output, as its input `at`. */
 int joins_equals(const cnn_entry *e);
 const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
-extern const cnn_op *const relu_op, *const add_op, *const cat_op;
+extern const cnn_op *const relu_op, *const add_op, *const cat_op, *const batch_norm_op;
 int cat_axis(cnn_entry *e); /* of a cat, from 0 */
 int tape_lasting_ready(void);
 void tape_count_as_run(void);

@@ -43,6 +43,19 @@ const char *cnn_kernels(void) {
     return k_variant();
 }
 
+const char *cnn_conv_method(const int64_t *conv, int direction) {
+    k_conv s;
+    memcpy(&s, conv, sizeof s);
+    return kernels_of(DEV_CPU)->conv_method(&s, (k_direction)direction);
+}
+
+static char forced[32];
+
+void cnn_force_conv(const char *method) {
+    snprintf(forced, sizeof forced, "%s", method ? method : "");
+    k_force_conv(method ? forced : 0);
+}
+
 int cnn_set_threads(int n) {
     error_clear();
     if (n < 0 || n > 1024) return fail("threads: expected 0 to 1024, got %d", n);

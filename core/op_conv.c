@@ -50,29 +50,100 @@ static int conv_weight_grad_run(cnn_entry *e) {
 static const cnn_op op_conv_weight_grad = {
     .name = "conv2d_weight_grad", .run = conv_weight_grad_run, .strided = 1};
 
-/* in: x, w, b or NULL; y: the entry's output, or that of the ReLU behind it */
-static int conv2d_into(cnn_entry *e, const cnn_tensor *y, int relu) {
+/* ------------------------------------------------------------------------------------- forward */
+
+/* in: x, w, b or NULL */
+static int conv2d_run(cnn_entry *e) {
     const k_table *k = entry_kernels(e);
-    k_conv s = conv_of(e, e->in[0], y);
-    void *scratch =
-        entry_scratch(e, relu ? k->conv_relu_scratch(&s) : k->conv_scratch(&s, K_FORWARD));
+    k_conv s = conv_of(e, e->in[0], e->out[0]);
+    void *scratch = entry_scratch(e, k->conv_scratch(&s, K_FORWARD));
     if (!scratch) return -1;
-    (relu ? k->conv_relu : k->conv_forward)(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                            e->in[2] ? tensor_f32(e->in[2]) : 0, tensor_f32(y),
-                                            scratch);
+    k->conv_forward(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_values(e->in[2]),
+                    tensor_f32(e->out[0]), scratch);
     return 0;
 }
 
-static int conv2d_run(cnn_entry *e) { return conv2d_into(e, e->out[0], 0); }
+static const float no_value; /* stands for a vector that a join will have */
 
-/* With ReLU behind it, where the kernels have that. */
+/* What follows a convolution and can be done in its kernel, in this order, each or none: batch norm
+ * by statistics that are known, a sum with another matrix of pixels, ReLU. */
+typedef struct {
+    const cnn_entry *norm, *sum, *relu, *last;
+    const cnn_tensor *other; /* of the sum */
+    int n;                   /* entries, the convolution included */
+} ending;
+
+static const cnn_entry *take(ending *d, const cnn_entry *f) {
+    if (f) d->last = f, d->n++;
+    return f;
+}
+
+static ending ending_of(const cnn_entry *e) {
+    ending d = {.last = e, .n = 1};
+    int64_t ld;
+    d.norm = take(&d, joins_next(d.last, batch_norm_op, 0));
+    for (int at = 0; at < 2 && !d.sum; at++) {
+        const cnn_entry *sum = joins_next(d.last, add_op, at);
+        if (!sum || !tensor_same_shape(sum->in[1 - at], sum->out[0]) ||
+            !tensor_is_pixels(sum->in[1 - at], &ld))
+            continue;
+        d.sum = take(&d, sum), d.other = sum->in[1 - at];
+    }
+    d.relu = take(&d, joins_next(d.last, relu_op, 0));
+    return d;
+}
+
+/* How many run at once: all that follow, where the kernels have that, or ReLU alone. */
 static int conv2d_joins(const cnn_entry *e) {
-    return entry_kernels(e)->conv_relu && joins_next(e, relu_op, 0) ? 2 : 1;
+    const k_table *k = entry_kernels(e);
+    if (!e->next || !k->conv_joined) return 1;
+    ending d = ending_of(e);
+    if (d.n == 1) return 1;
+    k_conv s = conv_of((cnn_entry *)e, e->in[0], d.last->out[0]);
+    k_join wanted = {
+        .gain = d.norm ? &no_value : 0, .add = d.sum ? &no_value : 0, .relu = d.relu != 0};
+    return k->conv_joined_scratch(&s, &wanted) < 0 ? 1 : d.n;
 }
 
-static int conv2d_relu_run(cnn_entry *const *list, int n) {
-    return conv2d_into(list[0], list[n - 1]->out[0], 1);
+/* gamma * rstd, and beta + (bias - mean) * gamma * rstd; only the CPU's kernels take a gain, so the
+ * values lie on the host. */
+static void fold_norm(const cnn_entry *norm, k_join *j, int64_t o, float *gain, float *bias) {
+    const float *mean = tensor_f32(norm->in[1]), *rstd = tensor_f32(norm->in[2]);
+    const float *gamma = tensor_values(norm->in[3]), *beta = tensor_values(norm->in[4]);
+    for (int64_t i = 0; i < o; i++) {
+        gain[i] = (gamma ? gamma[i] : 1) * rstd[i];
+        bias[i] = (beta ? beta[i] : 0) + ((j->bias ? j->bias[i] : 0) - mean[i]) * gain[i];
+    }
+    j->gain = gain, j->bias = bias;
 }
+
+static int conv2d_joined_run(cnn_entry *const *list, int n) {
+    cnn_entry *e = list[0];
+    const cnn_tensor *y = list[n - 1]->out[0];
+    const k_table *k = entry_kernels(e);
+    k_conv s = conv_of(e, e->in[0], y);
+    k_join j = {.bias = tensor_values(e->in[2])};
+    const cnn_entry *norm = 0;
+    for (int i = 1; i < n; i++) {
+        const cnn_entry *f = list[i];
+        if (f->op == batch_norm_op) norm = f;
+        if (f->op == relu_op) j.relu = 1;
+        if (f->op != add_op) continue;
+        const cnn_tensor *other = f->in[f->in[0]->storage == list[i - 1]->out[0]->storage ? 1 : 0];
+        j.add = tensor_f32(other), j.ldadd = row_stride(other);
+    }
+    int64_t folded = norm ? 2 * s.o * (int64_t)sizeof(float) : 0;
+    j.gain = norm ? &no_value : 0;
+    int64_t bytes = (k->conv_joined_scratch(&s, &j) + 63) / 64 * 64;
+    char *scratch = entry_scratch(e, bytes + folded);
+    if (!scratch) return -1;
+    float *gain = (float *)(scratch + bytes);
+    if (norm) fold_norm(norm, &j, s.o, gain, gain + s.o);
+    k->conv_joined(&s, &j, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(y), scratch);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------ gradients */
 
 /* A tensor of bf16 that begins at a multiple of 16 bytes, as the kernels want it. */
 static cnn_tensor *as_aligned(cnn_tensor *x) {
@@ -113,7 +184,7 @@ static int conv2d_gradient(cnn_entry *e, cnn_tensor *const *dy, cnn_tensor **dx)
 static const cnn_op op_conv2d = {.name = "conv2d",
                                  .run = conv2d_run,
                                  .joins = conv2d_joins,
-                                 .run_many = conv2d_relu_run,
+                                 .run_many = conv2d_joined_run,
                                  .chain = 1,
                                  .strided = 1,
                                  .gradient = conv2d_gradient,

@@ -31,8 +31,6 @@ static k_norm grad_of(cnn_entry *e) {
     return s;
 }
 
-static const float *values(const cnn_tensor *x) { return x ? tensor_f32(x) : 0; }
-
 /* The gradient of x, gamma and beta, which are inputs 0, gamma_at and gamma_at + 1 of e, by `op`
  * (in: x, dy, mean, rstd, gamma; out: dx, dgamma, dbeta). */
 static int emit_gradient(const cnn_op *op, cnn_entry *e, cnn_tensor *dy, cnn_tensor *mean,
@@ -94,7 +92,7 @@ static int rstd_run(cnn_entry *e) {
     return 0;
 }
 
-static const cnn_op op_rstd = {.name = "rstd", .run = rstd_run};
+static const cnn_op op_rstd = {.name = "rstd", .run = rstd_run, .early = 1};
 
 /* in: x, dy, mean, rstd, gamma or NULL; out: dx, dgamma, dbeta */
 static int batch_norm_grad_run(cnn_entry *e) {
@@ -104,8 +102,9 @@ static int batch_norm_grad_run(cnn_entry *e) {
     void *scratch = entry_scratch(e, k->norm_scratch(&s));
     if (!scratch) return -1;
     k->batch_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),
-                       tensor_f32(e->in[3]), values(e->in[4]), a->training, tensor_f32(e->out[0]),
-                       tensor_f32(e->out[1]), tensor_f32(e->out[2]), scratch);
+                       tensor_f32(e->in[3]), tensor_values(e->in[4]), a->training,
+                       tensor_f32(e->out[0]), tensor_f32(e->out[1]), tensor_f32(e->out[2]),
+                       scratch);
     return 0;
 }
 
@@ -118,8 +117,8 @@ static const cnn_op op_batch_norm_grad = {.name = "batch_norm_grad",
 static int batch_norm_run(cnn_entry *e) {
     k_norm s = norm_of(e, e->in[0], e->out[0]);
     entry_kernels(e)->batch_norm(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                 tensor_f32(e->in[2]), values(e->in[3]), values(e->in[4]),
-                                 tensor_f32(e->out[0]));
+                                 tensor_f32(e->in[2]), tensor_values(e->in[3]),
+                                 tensor_values(e->in[4]), tensor_f32(e->out[0]));
     return 0;
 }
 
@@ -148,8 +147,9 @@ static int batch_norm_relu_run(cnn_entry *const *list, int n) {
     const cnn_tensor *other = !sum ? 0 : sum->in[sum->in[0]->storage == e->out[0]->storage ? 1 : 0];
     k_norm s = norm_of(e, e->in[0], y);
     entry_kernels(e)->batch_norm_relu(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]),
-                                      tensor_f32(e->in[2]), values(e->in[3]), values(e->in[4]),
-                                      values(other), other ? row_stride(other) : 0, tensor_f32(y));
+                                      tensor_f32(e->in[2]), tensor_values(e->in[3]),
+                                      tensor_values(e->in[4]), tensor_values(other),
+                                      other ? row_stride(other) : 0, tensor_f32(y));
     return 0;
 }
 
@@ -162,6 +162,8 @@ static const cnn_op op_batch_norm = {.name = "batch_norm",
                                      .gradient = batch_norm_gradient,
                                      .saves_in = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3,
                                      .reuses_in = 1 << 0};
+
+const cnn_op *const batch_norm_op = &op_batch_norm;
 
 typedef struct {
     float keep,
@@ -266,7 +268,7 @@ static int group_norm_grad_run(cnn_entry *e) {
     void *scratch = entry_scratch(e, k->norm_scratch(&s));
     if (!scratch) return -1;
     k->group_norm_grad(&s, tensor_f32(e->in[0]), tensor_f32(e->in[1]), tensor_f32(e->in[2]),
-                       tensor_f32(e->in[3]), values(e->in[4]), tensor_f32(e->out[0]),
+                       tensor_f32(e->in[3]), tensor_values(e->in[4]), tensor_f32(e->out[0]),
                        tensor_f32(e->out[1]), tensor_f32(e->out[2]), scratch);
     return 0;
 }
@@ -276,9 +278,10 @@ static const cnn_op op_group_norm_grad = {.name = "group_norm_grad", .run = grou
 /* in: x, gamma or NULL, beta or NULL; out: y, and mean and rstd of each sample's groups */
 static int group_norm_run(cnn_entry *e) {
     k_norm s = norm_of(e, e->in[0], e->out[0]);
-    entry_kernels(e)->group_norm(&s, tensor_f32(e->in[0]), values(e->in[1]), values(e->in[2]),
-                                 ((const norm_attr *)entry_attr(e))->eps, tensor_f32(e->out[0]),
-                                 tensor_f32(e->out[1]), tensor_f32(e->out[2]));
+    entry_kernels(e)->group_norm(&s, tensor_f32(e->in[0]), tensor_values(e->in[1]),
+                                 tensor_values(e->in[2]), ((const norm_attr *)entry_attr(e))->eps,
+                                 tensor_f32(e->out[0]), tensor_f32(e->out[1]),
+                                 tensor_f32(e->out[2]));
     return 0;
 }
 

@@ -297,12 +297,24 @@ int joins_equals(const cnn_entry *e) {
     return n;
 }
 
+/* Does f read or write what e writes? */
+static int touch(const cnn_entry *e, const cnn_entry *f) {
+    for (int i = 0; i < e->n_out; i++) {
+        const cnn_storage *s = e->out[i]->storage;
+        for (int k = 0; k < f->n_in + f->n_out; k++) {
+            const cnn_tensor *x = k < f->n_in ? f->in[k] : f->out[k - f->n_in];
+            if (x && x->storage == s) return 1;
+        }
+    }
+    return 0;
+}
+
 /* Entries that may run before the one they follow do so; parts of concatenations lie in place. */
 void tape_tidy(void) {
     layout_list(first_pending);
     for (cnn_entry **at = &first_pending; *at && (*at)->next; at = &(*at)->next) {
         cnn_entry *e = *at, *f = e->next;
-        if (!f->op->early || e->op->early) continue;
+        if (!f->op->early || e->op->early || touch(e, f) || touch(f, e)) continue;
         e->next = f->next;
         f->next = e;
         *at = f;

@@ -192,9 +192,9 @@ void conv_forward(const k_conv *s, const float *x, const float *w, const float *
     convolve(s, x, w, ending{bias, 0}, y, scratch);
 }
 
-void conv_relu(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
-               void *scratch) {
-    convolve(s, x, w, ending{bias, 1}, y, scratch);
+void conv_joined(const k_conv *s, const k_join *j, const float *x, const float *w, float *y,
+                 void *scratch) {
+    convolve(s, x, w, ending{j->bias, j->relu}, y, scratch);
 }
 
 data_grad data_grad_of(const k_conv *s) {
@@ -250,14 +250,19 @@ int64_t conv_scratch(const k_conv *s, k_direction direction) {
     }
 }
 
-int64_t conv_relu_scratch(const k_conv *s) { return conv_scratch(s, K_FORWARD); }
+int64_t conv_joined_scratch(const k_conv *s, const k_join *j) {
+    return j->in_gain || j->gain || j->add ? -1 : conv_scratch(s, K_FORWARD);
+}
+
+const char *conv_method(const k_conv *, k_direction) { return "tiles"; }
 
 } // namespace
 
 extern "C" void k_conv_cuda(k_table *t) {
     t->conv_forward = conv_forward;
-    t->conv_relu = conv_relu;
-    t->conv_relu_scratch = conv_relu_scratch;
+    t->conv_joined = conv_joined;
+    t->conv_joined_scratch = conv_joined_scratch;
+    t->conv_method = conv_method;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;

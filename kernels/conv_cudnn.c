@@ -123,7 +123,8 @@ static int is_empty(const k_conv *s) {
 static void run_own(const call *c) {
     const k_table *t = ours();
     if (c->relu) {
-        t->conv_relu(c->s, c->x, c->w, c->bias, c->y, c->scratch);
+        k_join j = {.bias = c->bias, .relu = 1};
+        t->conv_joined(c->s, &j, c->x, c->w, c->y, c->scratch);
         return;
     }
     if (c->direction == K_FORWARD) t->conv_forward(c->s, c->x, c->w, c->bias, c->y, c->scratch);
@@ -237,8 +238,16 @@ static int64_t conv_scratch(const k_conv *s, k_direction direction) {
                       ours()->conv_scratch(s, direction));
 }
 
-static int64_t conv_relu_scratch(const k_conv *s) {
-    return scratch_of(s, K_FORWARD, K_BIAS | K_RELU, ours()->conv_relu_scratch(s));
+/* Bias and ReLU, as our own kernels do; what else there is to join is not offered. */
+static int64_t conv_joined_scratch(const k_conv *s, const k_join *j) {
+    int64_t own = ours()->conv_joined_scratch(s, j);
+    return own < 0 ? own : scratch_of(s, K_FORWARD, j->relu ? K_BIAS | K_RELU : K_BIAS, own);
+}
+
+static const char *conv_method(const k_conv *s, k_direction direction) {
+    return !is_empty(s) && has_plan(aligned_entry(s, direction, 0))
+               ? "cuDNN"
+               : ours()->conv_method(s, direction);
 }
 
 static int is_aligned(const call *c) {
@@ -252,7 +261,8 @@ static entry *entry_of_call(const call *c) {
     k_problem p;
     k_fill_problem(&p, c->s, c->direction, 0, k_precision_now());
     p.align = 4;
-    int64_t room = c->relu ? conv_relu_scratch(c->s) : conv_scratch(c->s, c->direction);
+    k_join j = {.bias = c->bias, .relu = c->relu};
+    int64_t room = c->relu ? conv_joined_scratch(c->s, &j) : conv_scratch(c->s, c->direction);
     entry *e = entry_for(&p, room);
     return e && e->workspace <= room ? e : NULL;
 }
@@ -284,9 +294,9 @@ static void conv_forward(const k_conv *s, const float *x, const float *w, const 
     convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, 0, scratch});
 }
 
-static void conv_relu(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
-                      void *scratch) {
-    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, bias, 1, scratch});
+static void conv_joined(const k_conv *s, const k_join *j, const float *x, const float *w, float *y,
+                        void *scratch) {
+    convolve(&(call){s, K_FORWARD, (float *)x, (float *)w, y, j->bias, j->relu, scratch});
 }
 
 static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
@@ -301,8 +311,9 @@ static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, f
 
 static void take_over(k_table *t) {
     t->conv_forward = conv_forward;
-    t->conv_relu = conv_relu;
-    t->conv_relu_scratch = conv_relu_scratch;
+    t->conv_joined = conv_joined;
+    t->conv_joined_scratch = conv_joined_scratch;
+    t->conv_method = conv_method;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;

@@ -112,9 +112,20 @@ static int64_t conv_scratch(const k_conv *s, k_direction direction) {
     return 0;
 }
 
+static const char *conv_method(const k_conv *s, k_direction direction) {
+    (void)s, (void)direction;
+    return "loops";
+}
+
 void k_conv_generic(k_table *t) {
     t->conv_forward = conv_forward;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;
+    t->conv_method = conv_method;
 }
+
+static const char *forced;
+
+void k_force_conv(const char *method) { forced = method; }
+const char *k_forced_conv(void) { return forced; }

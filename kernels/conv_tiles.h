@@ -27,7 +27,9 @@
 #ifndef CNN_CONV_TILES_H
 #define CNN_CONV_TILES_H
 
-#include "tile.h"
+#include "conv_finish.h"
+
+#include <math.h>
 
 enum {
     BLOCK_PIXELS = 168, /* of a block, about: 12 tiles of 14, 28 of 6 */
@@ -50,6 +52,8 @@ typedef struct {
     const float *from; /* n pictures of y.size * x.size pixels, row stride ld */
     int64_t n, ld, c;  /* c channels of a group */
     axis y, x;
+    const k_join *join; /* what becomes of a pixel as it is read, or NULL */
+    int64_t first;      /* its channel of the group's first */
 } source;
 
 typedef struct {
@@ -78,6 +82,9 @@ static range outputs_inside(const axis *a, int64_t t) {
 static int64_t reach(const axis *a, int64_t outputs) {
     return (outputs - 1) * a->stride + (a->taps - 1) * a->step + 1;
 }
+
+/* Are pixels other numbers where they are multiplied than where they lie? */
+static int enters_changed(const source *s) { return s->join && s->join->in_gain; }
 
 static int no_padding(const axis *a) {
     return a->base >= 0 && a->base + reach(a, a->out) <= a->size;
@@ -110,11 +117,11 @@ static window copy_lines(const source *s, int64_t n, int64_t y, int64_t outputs,
     for (int64_t i = begin; i < end; i++, to += w.line) {
         const float *from = s->from + ((n * s->y.size + i) * s->x.size + s->x.base) * s->ld;
         zero_floats(to, left * pixel);
-        if (pixel == s->ld)
+        if (pixel == s->ld && !enters_changed(s))
             copy_floats(to + left * pixel, from + left * pixel, (right - left) * pixel);
         else
             for (int64_t j = left; j < right; j++)
-                copy_floats(to + j * pixel, from + j * s->ld, s->c);
+                copy_entering(s->join, to + j * pixel, from + j * s->ld, s->first, s->c);
         zero_floats(to + right * pixel, (width - right) * pixel);
     }
     return w;
@@ -129,8 +136,8 @@ static window copy_pictures(const source *s, int64_t n, int64_t count, float *to
     int64_t stride = odd_stride(s->c), pixels = s->y.size * s->x.size;
     for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0; j < pixels; j++)
-            copy_floats(to + (j * count + i) * stride, s->from + ((n + i) * pixels + j) * s->ld,
-                        s->c);
+            copy_entering(s->join, to + (j * count + i) * stride,
+                          s->from + ((n + i) * pixels + j) * s->ld, s->first, s->c);
     return (window){to, s->x.size * count * stride, count * stride, 0, 0};
 }
 
@@ -143,8 +150,8 @@ static int taps_together(const source *s, const window *w) {
  * out[pixel, j] = bias[j] + sum over taps and channels of the source. */
 typedef struct {
     source from;
-    const float *weights; /* packed: a group after the other, panels of k x TILE_COLS */
-    const float *bias;
+    const float *weights;         /* packed: a group after the other, panels of k x TILE_COLS */
+    const k_join *join;           /* of a forward product, or NULL */
     float *out, *blocks;          /* blocks: one for each worker */
     int64_t k, cols, groups;      /* k, cols: of a group */
     int64_t pixel, line, picture; /* strides of out */
@@ -165,6 +172,7 @@ static void plan_product(product *p) {
         pixels == s->y.size * s->x.size && p->picture == pixels * p->pixel) {
         p->mode = MATRIX;
         p->cuts = ceil_div(s->n * pixels, BLOCK_PIXELS);
+        if (enters_changed(s)) p->block = BLOCK_PIXELS * odd_stride(s->c);
     } else if (s->x.out <= SMALL && s->n >= SMALL) {
         p->mode = PICTURES_SIDE_BY_SIDE;
         p->cuts = ceil_div(s->n, PICTURES);
@@ -217,13 +225,21 @@ typedef struct {
 
 static tiles panel_of(const block *b, int64_t col) {
     const product *p = b->p;
+    const float *bias = p->join ? first_bias(p->join) : NULL;
     return (tiles){.cols = k_min(b->col.end - col, TILE_COLS),
                    .acs = 1,
                    .b = b->weights + col * p->k,
                    .ldb = TILE_COLS,
                    .panel = p->k * TILE_COLS,
                    .c = p->out + b->first + col,
-                   .bias = p->bias ? p->bias + b->first + col : NULL};
+                   .bias = bias ? bias + b->first + col : NULL};
+}
+
+/* Rows [row, row + rows) of the output are complete in the block's columns. */
+static void finish_block(const block *b, int64_t row, int64_t rows) {
+    const product *p = b->p;
+    if (!p->join) return;
+    finish_rows(p->join, p->out, p->pixel, row, rows, b->first + b->col.begin, size_of(b->col));
 }
 
 static void multiply_lines(const block *b, int64_t cut) {
@@ -231,8 +247,9 @@ static void multiply_lines(const block *b, int64_t cut) {
     const source *s = &b->s;
     int64_t blocks = ceil_div(s->y.out, p->lines), n = cut / blocks;
     int64_t begin = cut % blocks * p->lines, end = k_min(begin + p->lines, s->y.out);
-    window w =
-        no_padding(&s->x) ? lines_in_place(s, n) : copy_lines(s, n, begin, end - begin, b->copy);
+    window w = no_padding(&s->x) && !enters_changed(s)
+                   ? lines_in_place(s, n)
+                   : copy_lines(s, n, begin, end - begin, b->copy);
     for (int64_t col = b->col.begin; col < b->col.end; col += TILE_COLS)
         for (int64_t y = begin; y < end; y++) {
             tiles t = panel_of(b, col);
@@ -240,6 +257,7 @@ static void multiply_lines(const block *b, int64_t cut) {
             t.c += n * p->picture + y * p->line, t.ldc = p->pixel;
             multiply_taps(s, &w, &t, y, 0, (range){0, s->x.taps});
         }
+    finish_block(b, (n * s->y.out + begin) * s->x.out, (end - begin) * s->x.out);
 }
 
 static void multiply_pictures(const block *b, int64_t cut) {
@@ -255,6 +273,7 @@ static void multiply_pictures(const block *b, int64_t cut) {
             t.c += n * p->picture + y * p->line + x * p->pixel, t.ldc = p->picture;
             multiply_taps(s, &w, &t, y, x, taps_inside(&s->x, x));
         }
+    finish_block(b, n * s->y.out * s->x.out, count * s->y.out * s->x.out);
 }
 
 static void multiply_matrix(const block *b, int64_t cut) {
@@ -265,8 +284,15 @@ static void multiply_matrix(const block *b, int64_t cut) {
     t.rows = k_min(BLOCK_PIXELS, rows - row), t.cols = size_of(b->col);
     t.k = p->k, t.seg = &whole, t.segs = 1;
     t.a = b->s.from + row * b->s.ld, t.ars = b->s.ld;
+    if (enters_changed(&b->s)) {
+        for (int64_t i = 0; i < t.rows; i++)
+            copy_entering(b->s.join, b->copy + i * odd_stride(p->k), t.a + i * t.ars, b->s.first,
+                          p->k);
+        t.a = b->copy, t.ars = odd_stride(p->k);
+    }
     t.c += row * p->pixel, t.ldc = p->pixel;
     multiply_tiles(&t);
+    finish_block(b, row, t.rows);
 }
 
 static range panels_of_cut(int64_t cols, int64_t cuts, int64_t cut) {
@@ -285,7 +311,7 @@ static void multiply_blocks(void *ctx, int64_t begin, int64_t end) {
                    group * p->cols,
                    p->weights + group * panels_size(p->k, p->cols),
                    p->blocks + k_worker() * p->block};
-        b.s.from += group * b.s.c;
+        b.s.from += group * b.s.c, b.s.first = group * b.s.c;
         if (p->mode == MATRIX)
             multiply_matrix(&b, cut);
         else if (p->mode == LINES)
@@ -342,29 +368,31 @@ static void run_product(product *p, k_task *pack, packing *panels, int64_t packe
 /* ------------------------------------------------------------------------------ the two of them */
 
 static source source_of(const k_conv *s, const float *x) {
-    return (source){x,
-                    s->n,
-                    s->ldx,
-                    s->c / s->groups,
-                    {s->h, s->oh, s->kh, -s->ph, s->sh, s->dh},
-                    {s->w, s->ow, s->kw, -s->pw, s->sw, s->dw}};
+    return (source){.from = x,
+                    .n = s->n,
+                    .ld = s->ldx,
+                    .c = s->c / s->groups,
+                    .y = {s->h, s->oh, s->kh, -s->ph, s->sh, s->dh},
+                    .x = {s->w, s->ow, s->kw, -s->pw, s->sw, s->dw}};
 }
 
-static product forward_product(const k_conv *s) {
+static product forward_product(const k_conv *s, const k_join *j) {
     product p = {.from = source_of(s, NULL),
+                 .join = j,
                  .cols = s->o / s->groups,
                  .groups = s->groups,
                  .pixel = s->ldy,
                  .line = s->ow * s->ldy,
                  .picture = s->oh * s->ow * s->ldy};
+    p.from.join = j;
     plan_product(&p);
     return p;
 }
 
-static void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias,
-                         float *y, void *scratch) {
-    product p = forward_product(s);
-    p.from.from = x, p.bias = bias, p.out = y;
+static void direct_forward(const k_conv *s, const k_join *j, const float *x, const float *w,
+                           float *y, void *scratch) {
+    product p = forward_product(s, j);
+    p.from.from = x, p.out = y;
     packing pack = {.w = w, .panels = scratch, .k = p.k, .cols = p.cols};
     run_product(&p, pack_forward, &pack, s->groups * panels_size(p.k, p.cols));
 }
@@ -411,8 +439,8 @@ static int64_t phases_packed(const k_conv *s) {
     return s->groups * panels_size(s->kh * s->kw * (s->o / s->groups), s->c / s->groups);
 }
 
-static void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
-                           void *scratch) {
+static void direct_data_grad(const k_conv *s, const float *dy, const float *w, float *dx,
+                             void *scratch) {
     for (int64_t i = 0; i < phase_count(s); i++) {
         packing pack = {.s = s, .w = w, .panels = scratch, .cols = s->c / s->groups};
         product p = data_grad_product(s, i, &pack);
@@ -536,8 +564,8 @@ static void add_slices(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw,
-                             void *scratch) {
+static void direct_weight_grad(const k_conv *s, const float *x, const float *dy, float *dw,
+                               void *scratch) {
     weight_product p = plan_weight_grad(s);
     int64_t size = s->o * p.k;
     p.from.from = x, p.dy = dy, p.dw = p.slices > 1 ? scratch : dw;
@@ -548,12 +576,16 @@ static void conv_weight_grad(const k_conv *s, const float *x, const float *dy, f
     k_parallel(size, 1024, add_slices, &sum);
 }
 
-/* --------------------------------------------------------------------------------------- slots */
+/* --------------------------------------------------------------------------------------- method */
 
-static int64_t conv_scratch(const k_conv *s, k_direction direction) {
+/* Scratch memory is sized for any join. */
+static const float any_gain[1];
+static const k_join any_change = {.in_gain = any_gain};
+
+static int64_t direct_scratch(const k_conv *s, k_direction direction) {
     int64_t shared = 0, block = 0;
     if (direction == K_FORWARD) {
-        product p = forward_product(s);
+        product p = forward_product(s, &any_change);
         shared = s->groups * panels_size(p.k, p.cols), block = p.block;
     } else if (direction == K_DATA_GRAD) {
         shared = phases_packed(s);
@@ -568,11 +600,19 @@ static int64_t conv_scratch(const k_conv *s, k_direction direction) {
     return (shared + k_threads() * block) * (int64_t)sizeof(float);
 }
 
-static void conv_tiles(k_table *t) {
-    t->conv_forward = conv_forward;
-    t->conv_data_grad = conv_data_grad;
-    t->conv_weight_grad = conv_weight_grad;
-    t->conv_scratch = conv_scratch;
+static const char *direct_name(const k_conv *s, k_direction way) {
+    (void)s, (void)way;
+    return "direct";
+}
+
+/* In vector FMAs: all taps of all pixels, by whole vectors, at the share of the peak that the head
+ * of this file tells. */
+static double direct_cost(const k_conv *s, k_direction way) {
+    double columns =
+        (double)ceil_div(way == K_DATA_GRAD ? s->c / s->groups : s->o / s->groups, LANES);
+    double steps =
+        (double)(s->n * s->oh * s->ow * s->kh * s->kw) * (double)(way == K_DATA_GRAD ? s->o : s->c);
+    return steps * columns / (way == K_WEIGHT_GRAD ? 0.8 : 0.9);
 }
 
 #endif

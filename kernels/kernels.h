@@ -64,6 +64,19 @@ typedef struct {
 /* What a convolution computes: y, dx or dw. */
 typedef enum { K_FORWARD, K_DATA_GRAD, K_WEIGHT_GRAD } k_direction;
 
+/* What a convolution does besides, while its blocks lie in the caches; NULL or 0: not that.
+ *   x' = relu(x * in_gain + in_shift), before it is padded: the padding stays 0
+ *   y = relu(conv(x') * gain + bias + add)
+ * The vectors have a value for each channel; in_gain and in_shift come together. */
+typedef struct {
+    const float *in_gain, *in_shift;
+    int in_relu;
+    const float *gain, *bias;
+    const float *add; /* rows as those of y, ldadd apart */
+    int64_t ldadd;
+    int relu;
+} k_join;
+
 /* 2-D pooling, x: n h w c (ldx), y: n oh ow c (ldy). Adaptive pooling: kh = 0; window i of an axis
  * is then [floor(i*h/oh), ceil((i+1)*h/oh)). Average pooling counts the padding as zeros, as
  * PyTorch does (count_include_pad). */
@@ -206,15 +219,16 @@ typedef struct {
     X(gemm_scratch, int64_t, (const k_gemm *g)) /* of each of them */                              \
     X(conv_forward, void, (const k_conv *s, const float *x, const float *w, const float *bias,     \
                            float *y, void *scratch))                                               \
-    /* with ReLU behind it; both NULL where a variant has none: the ops then run one by one */     \
-    X(conv_relu, void, (const k_conv *s, const float *x, const float *w, const float *bias,        \
-                        float *y, void *scratch))                                                  \
-    X(conv_relu_scratch, int64_t, (const k_conv *s))                                               \
+    /* with what stands around it (k_join); NULL where a variant joins nothing */                  \
+    X(conv_joined, void, (const k_conv *s, const k_join *j, const float *x, const float *w,        \
+                          float *y, void *scratch))                                                \
+    X(conv_joined_scratch, int64_t, (const k_conv *s, const k_join *j)) /* -1: not this join */    \
     X(conv_data_grad, void, (const k_conv *s, const float *dy, const float *w, float *dx,          \
                              void *scratch))                                                       \
     X(conv_weight_grad, void, (const k_conv *s, const float *x, const float *dy, float *dw,        \
                                void *scratch))                                                     \
     X(conv_scratch, int64_t, (const k_conv *s, k_direction direction))                             \
+    X(conv_method, const char *, (const k_conv *s, k_direction direction)) /* its name */          \
     /* pooling: `index` gets the winning tap (ky * kw + kx) of each output, for the gradient */    \
     X(max_pool, void, (const k_pool *s, const float *x, float *y, uint8_t *index))                 \
     X(max_pool_grad, void, (const k_pool *s, const float *dy, const uint8_t *index, float *dx))    \
@@ -303,6 +317,11 @@ typedef struct {
  * or -1 when the CPU cannot run that one. k_variant: the name of the one in force. */
 int k_select(k_table *t, const char *variant);
 const char *k_variant(void);
+
+/* The method of convolution that is taken wherever it can be, by the first letters of its name
+ * (conv_method); NULL: the one that costs least. */
+void k_force_conv(const char *method);
+const char *k_forced_conv(void);
 
 /* --------------------------------------------------------------------------------------- threads
  * k_parallel runs fn(ctx, begin, end) over [0, n) in chunks of `grain` items, the last one shorter,

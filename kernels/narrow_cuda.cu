@@ -92,21 +92,31 @@ int64_t conv_scratch(const k_conv *s, k_direction direction) {
     return (int64_t)(intptr_t)v.rest + wide.conv_scratch(&v.s, direction);
 }
 
-int64_t conv_relu_scratch(const k_conv *s) {
+int64_t conv_joined_scratch(const k_conv *s, const k_join *j) {
     widened v(s, 0);
-    return (int64_t)(intptr_t)v.rest + wide.conv_relu_scratch(&v.s);
+    int64_t more = wide.conv_joined_scratch(&v.s, j);
+    return more < 0 ? more : (int64_t)(intptr_t)v.rest + more;
 }
 
-template <bool RELU>
-void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
-                  void *scratch) {
+void conv_joined(const k_conv *s, const k_join *j, const float *x, const float *w, float *y,
+                 void *scratch) {
     widened v(s, scratch);
     k_widen_rows(v.pixels, s->c, s->ldx, x, s->c, v.x);
     k_widen_rows(1, v.weights, v.weights, w, v.weights, v.w);
-    if (bias) k_widen_rows(1, s->o, s->o, bias, s->o, v.bias);
-    auto run = RELU ? wide.conv_relu : wide.conv_forward;
-    run(&v.s, v.x, v.w, bias ? v.bias : nullptr, v.y, v.rest);
+    k_join in_f32 = *j;
+    if (j->bias) {
+        k_widen_rows(1, s->o, s->o, j->bias, s->o, v.bias);
+        in_f32.bias = v.bias;
+    }
+    wide.conv_joined(&v.s, &in_f32, v.x, v.w, v.y, v.rest);
     k_narrow_rows(v.outputs, s->o, s->o, v.y, s->ldy, y);
+}
+
+void conv_forward(const k_conv *s, const float *x, const float *w, const float *bias, float *y,
+                  void *scratch) {
+    k_join j = {};
+    j.bias = bias;
+    conv_joined(s, &j, x, w, y, scratch);
 }
 
 void conv_data_grad(const k_conv *s, const float *dy, const float *w, float *dx, void *scratch) {
@@ -172,9 +182,9 @@ extern "C" void k_widen_rows(int64_t rows, int64_t c, int64_t ldx, const void *x
 
 extern "C" void k_product_narrow_cuda(k_table *t) {
     wide = *t;
-    t->conv_forward = conv_forward<false>;
-    t->conv_relu = conv_forward<true>;
-    t->conv_relu_scratch = conv_relu_scratch;
+    t->conv_forward = conv_forward;
+    t->conv_joined = conv_joined;
+    t->conv_joined_scratch = conv_joined_scratch;
     t->conv_data_grad = conv_data_grad;
     t->conv_weight_grad = conv_weight_grad;
     t->conv_scratch = conv_scratch;
