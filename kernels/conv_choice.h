@@ -8,6 +8,7 @@
 #define CNN_CONV_CHOICE_H
 
 #include "conv_tiles.h"
+#include "winograd_tiles.h"
 
 #include <string.h>
 
@@ -25,6 +26,8 @@ typedef struct {
 static const method methods[] = {
     {direct_name, direct_cost, direct_scratch, direct_forward, direct_data_grad,
      direct_weight_grad},
+    {winograd_name, winograd_cost, winograd_scratch, winograd_forward, winograd_data_grad,
+     winograd_weight_grad},
 };
 enum { METHODS = sizeof methods / sizeof *methods };
 

@@ -605,14 +605,23 @@ static const char *direct_name(const k_conv *s, k_direction way) {
     return "direct";
 }
 
-/* In vector FMAs: all taps of all pixels, by whole vectors, at the share of the peak that the head
+/* The share of its taps that an axis multiplies: of short lines none beyond the picture. */
+static double taps_met(const axis *a) {
+    int64_t met = 0;
+    for (int64_t t = 0; t < a->taps; t++) met += size_of(outputs_inside(a, t));
+    return (double)met / (double)(a->taps * k_max(a->out, 1));
+}
+
+/* In vector FMAs: the taps of all pixels, by whole vectors, at the share of the peak that the head
  * of this file tells. */
 static double direct_cost(const k_conv *s, k_direction way) {
-    double columns =
-        (double)ceil_div(way == K_DATA_GRAD ? s->c / s->groups : s->o / s->groups, LANES);
-    double steps =
-        (double)(s->n * s->oh * s->ow * s->kh * s->kw) * (double)(way == K_DATA_GRAD ? s->o : s->c);
-    return steps * columns / (way == K_WEIGHT_GRAD ? 0.8 : 0.9);
+    source f = source_of(s, NULL);
+    int64_t in = s->c / s->groups, out = s->o / s->groups;
+    int64_t columns = ceil_div(way == K_DATA_GRAD ? in : out, LANES);
+    double steps = (double)(s->n * s->oh * s->ow * s->kh * s->kw * columns) *
+                   (double)(way == K_DATA_GRAD ? s->o : s->c) * taps_met(&f.y);
+    if (s->ow <= SMALL || way == K_WEIGHT_GRAD) steps *= taps_met(&f.x);
+    return steps / (way == K_WEIGHT_GRAD ? 0.8 : 0.95);
 }
 
 #endif

@@ -208,6 +208,9 @@ local function check_parameters(net, g)
   assert.equal(g.parameter_count, count)
 end
 
+-- A ReLU unit near zero that falls on the other side, by the rounding of the layers before it, moves
+-- the gradients behind it as a whole: float32 PyTorch's own are up to grad_norm_error32 from
+-- float64's (0.65 % of ResNet's first). As with the losses, 4 times that is allowed.
 local function check_gradients(net, g)
   local largest = 0
   for _, spec in ipairs(g.parameters) do largest = math.max(largest, spec.grad_norm) end
@@ -216,10 +219,11 @@ local function check_gradients(net, g)
     local spec = g.parameters[i]
     local what = ("parameter %d, %s"):format(i, (name()))
     assert_within(what .. ", gradient norm", golden.norm(p.grad), spec.grad_norm,
-      1e-3 * spec.grad_norm + 1e-6 * largest)
+      1e-3 * spec.grad_norm + 4 * spec.grad_norm_error32 + 1e-6 * largest)
     for k, value in ipairs(golden.at(p.grad, spec.at)) do
       assert_within(("%s, gradient at %d"):format(what, spec.at[k]), value, spec.grad_at[k],
-        5e-3 * math.abs(spec.grad_at[k]) + 1e-3 * spec.grad_norm + 1e-6 * largest)
+        5e-3 * math.abs(spec.grad_at[k]) + 1e-3 * spec.grad_norm + 4 * spec.grad_norm_error32
+          + 1e-6 * largest)
     end
   end
 end
