@@ -13,10 +13,10 @@ overlay k_conv_generic, k_gemm_generic, k_images_generic, k_loss_generic, k_norm
     k_optim_generic, k_pointwise_generic, k_pool_generic, k_random_generic, k_reduce_generic,
     k_storage_generic;
 overlay k_gemm_blas;
-overlay k_conv_avx2, k_gemm_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2, k_pool_avx2,
-    k_reduce_avx2;
-overlay k_conv_avx512, k_gemm_avx512, k_norm_avx512, k_optim_avx512, k_pointwise_avx512,
-    k_pool_avx512, k_reduce_avx512;
+overlay k_conv_avx2, k_gemm_avx2, k_loss_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2,
+    k_pool_avx2, k_random_avx2, k_reduce_avx2;
+overlay k_conv_avx512, k_gemm_avx512, k_loss_avx512, k_norm_avx512, k_optim_avx512,
+    k_pointwise_avx512, k_pool_avx512, k_random_avx512, k_reduce_avx512;
 
 enum { MAX_FAMILIES = 12 };
 
@@ -31,11 +31,11 @@ static const struct {
     {"blas", {k_gemm_blas}},
 #if defined(__x86_64__) /* elsewhere their files are not compiled */
     {"avx2",
-     {k_conv_avx2, k_gemm_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2, k_pool_avx2,
-      k_reduce_avx2}},
+     {k_conv_avx2, k_gemm_avx2, k_loss_avx2, k_norm_avx2, k_optim_avx2, k_pointwise_avx2,
+      k_pool_avx2, k_random_avx2, k_reduce_avx2}},
     {"avx512",
-     {k_conv_avx512, k_gemm_avx512, k_norm_avx512, k_optim_avx512, k_pointwise_avx512,
-      k_pool_avx512, k_reduce_avx512}},
+     {k_conv_avx512, k_gemm_avx512, k_loss_avx512, k_norm_avx512, k_optim_avx512,
+      k_pointwise_avx512, k_pool_avx512, k_random_avx512, k_reduce_avx512}},
 #endif
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
