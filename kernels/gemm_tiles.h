@@ -10,10 +10,12 @@
  *
  * Surprising: A B^T with more columns than rows (a Linear layer) is made as (B A^T)^T. Panels of
  * the transposed operand cost a transposition, rows of A cost a plain copy, so the big operand, the
- * weights, plays A; the small result is transposed on its way out. */
+ * weights, plays A; the small result is transposed on its way out. A few rows of A times B^T are
+ * not worth packing at all: gemm_thin.h. */
 #ifndef CNN_GEMM_TILES_H
 #define CNN_GEMM_TILES_H
 
+#include "gemm_thin.h"
 #include "tile.h"
 
 enum {
@@ -145,6 +147,10 @@ static void product_blocks(void *ctx, int64_t begin, int64_t end) {
 
 static void gemm(const k_gemm *g, const float *a, const float *b, const float *bias, float *c,
                  void *scratch) {
+    if (is_thin(g)) {
+        gemm_thin(g, a, b, bias, c);
+        return;
+    }
     product p = plan_product(g);
     p.a = p.transposed ? b : a, p.b = p.transposed ? a : b;
     p.c = c, p.bias = bias, p.blocks = scratch;
