@@ -51,14 +51,24 @@ static void row_of_bytes(const void *image, int64_t y, float *row) {
     for (int64_t i = 0; i < n; i++) row[i] = m->l->values[from[i]];
 }
 
+/* At its own size a picture is its bytes: resizing would copy them with the weights 1 and 0. */
+static void picture_make(const cnn_loader *l, const uint8_t *pixels, float *to) {
+    const picture image = {l, pixels};
+    const resize_axis *x = &l->plan.x, *y = &l->plan.y;
+    if (x->from != x->to || y->from != y->to) {
+        resize_image(&l->plan, row_of_bytes, &image, to, l->scratch);
+        return;
+    }
+    for (int64_t i = 0; i < y->to; i++) row_of_bytes(&image, i, to + i * x->to * l->data->channels);
+}
+
 static void batch_make(cnn_loader *l) {
     const cnn_dataset *d = l->data;
     int64_t bytes = d->channels * d->height * d->width;
     int64_t floats = d->channels * l->plan.y.to * l->plan.x.to;
     for (int64_t i = 0; i < l->rows; i++) {
         int64_t at = l->order ? l->order[l->first + i] : l->first + i;
-        picture image = {l, d->pixels + at * bytes};
-        resize_image(&l->plan, row_of_bytes, &image, l->images + i * floats, l->scratch);
+        picture_make(l, d->pixels + at * bytes, l->images + i * floats);
         l->labels[i] = d->labels[at] + 1;
     }
 }
