@@ -208,8 +208,8 @@ local function check_parameters(net, g)
   assert.equal(g.parameter_count, count)
 end
 
--- A ReLU unit near zero that falls on the other side, by the rounding of the layers before it, moves
--- the gradients behind it as a whole: float32 PyTorch's own are up to grad_norm_error32 from
+-- A ReLU unit near zero that falls on the other side, by the rounding of the layers before it,
+-- moves the gradients behind it as a whole: float32 PyTorch's own are up to grad_norm_error32 from
 -- float64's (0.65 % of ResNet's first). As with the losses, 4 times that is allowed.
 local function check_gradients(net, g)
   local largest = 0
