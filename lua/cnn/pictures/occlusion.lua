@@ -132,9 +132,14 @@ end
 
 -- ------------------------------------------------------------------------------------ the method
 
+-- Probabilities of a picture alone and of one in a batch may differ by this: the kernels choose
+-- their methods by the shape.
+local ROUNDING = 1e-6
+
 -- How a row is drawn: what covering costs, where that ends, and what to say.
 local function look_of(row)
   local lost = row.map * -1 + row.probability
+  lost = lost * lost:abs():le(ROUNDING):eq(0)
   local least = row.lowest and ("%.3f"):format(row.lowest.probability) or "not finite"
   return lost, math.max((heat.most(lost)), (heat.most(lost * -1))), "at worst " .. least
 end
