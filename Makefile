@@ -25,7 +25,7 @@ LIBS  = -lpng -lz -lpthread -ldl -lm
 cuda_c   := $(wildcard kernels/*_cudnn.c kernels/*_cublas.c kernels/library.c)
 cuda_cu  := $(wildcard kernels/*_cuda.cu)
 kernel_c := $(filter-out $(cuda_c),$(wildcard kernels/*.c))
-kernel_c := $(if $(X86),$(kernel_c),$(filter-out %_avx2.c %_avx512.c,$(kernel_c)))
+kernel_c := $(if $(X86),$(kernel_c),$(filter-out %_avx2.c %_avx512.c %_avx512bf16.c,$(kernel_c)))
 core_c   := $(wildcard core/*.c)
 host_c   := $(wildcard lua/*.c)
 lua_src  := $(wildcard lua/*.lua lua/cnn/*.lua lua/cnn/*/*.lua)
@@ -63,6 +63,7 @@ avx2   = -mavx2 -mfma -ffp-contract=fast
 avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl $(avx2)
 $(B)/kernels/%_avx2.o: FLAGS += $(avx2)
 $(B)/kernels/%_avx512.o: FLAGS += $(avx512)
+$(B)/kernels/%_avx512bf16.o: FLAGS += $(avx512) -mavx512bf16
 $(B)/lua/%.o: FLAGS += -I. $(LUAJIT_CFLAGS)
 
 $(objects): | $(B)/.ready

@@ -27,7 +27,8 @@ const char *cnn_header(void); /* the text of this file */
 const char *cnn_error(void);  /* why the last call failed, one line */
 int cnn_set_threads(int n);   /* 0: one for each CPU */
 int cnn_threads(void);
-/* "generic" "blas" "avx2" "avx512", of the card "cuda" "cublas" "cudnn"; NULL: the best */
+/* "generic" "blas" "avx2" "avx512" "avx512bf16", of the card "cuda" "cublas" "cudnn"; NULL: the
+ * best */
 int cnn_use_kernels(const char *variant);
 const char *cnn_kernels(void); /* the variant in force */
 /* How the CPU makes a convolution: conv is n h w c ldx, oh ow o ldy, kh kw sh sw ph pw dh dw,
@@ -36,7 +37,13 @@ const char *cnn_conv_method(const int64_t *conv, int direction);
 /* Has that method taken wherever it can be, by the first letters of its name; NULL: the one that
  * is estimated to be the fastest. */
 void cnn_force_conv(const char *method);
-const char *cnn_cpu(void);  /* the CPU's name and instruction sets */
+const char *cnn_cpu(void); /* the CPU's name and instruction sets */
+/* multiplications and additions a second, of a burst on all threads: in fp32, or, 1, in bf16 (0:
+ * the CPU has no such instructions) */
+double cnn_cpu_flops(int bf16);
+/* What convolutions and products compute with: "fp32"; "bf16", which their results are in memory
+ * too; on a card besides "tf32" and "auto" (tf32 in conv2d), which are fp32 on the CPU */
+int cnn_set_precision(const char *name);
 void cnn_interrupt(int on); /* 1: running and recorded ops fail with "interrupted" */
 int cnn_interrupted(void);
 int64_t cnn_bytes_alive(void); /* held by tensors */
@@ -55,7 +62,7 @@ int64_t cnn_cuda_spare(int anew);
 void cnn_cuda_reset_peak(void);
 void cnn_cuda_empty_cache(void);              /* gives the card back what is held and not in use */
 int cnn_cuda_wait(void);                      /* until everything asked for is done */
-int cnn_cuda_set_precision(const char *name); /* "auto" (tf32 in conv2d), "fp32", "tf32", "bf16" */
+int cnn_cuda_set_precision(const char *name); /* cnn_set_precision, if there is a card */
 int cnn_cuda_set_deterministic(int on);
 int cnn_cuda_set_autotune(int on);
 /* Which engine cuDNN takes for a convolution on a card "sm_90", which need not be there: conv is n
@@ -139,8 +146,8 @@ int64_t cnn_macs(void);
  * Formulas use x, y as in the prototype. A clause with -> says the shapes, of one op or, above
  * them, of a family; what else the family's clauses say holds for each of it. Axes, indices and
  * labels count from 1. u8, i32 and bf16 inputs of arithmetic are taken as f32. Results are f32
- * unless said, or, on a card with precision "bf16", what convolutions make and ops behind them take
- * as it is: bf16. The help reads these comments. */
+ * unless said, or, with precision "bf16", what convolutions make and ops behind them take as it is:
+ * bf16. The help reads these comments. */
 
 /* arithmetic; any shapes that broadcast -> what they broadcast to, as in NumPy */
 cnn_tensor *cnn_add(cnn_tensor *a, cnn_tensor *b);     /* a + b */

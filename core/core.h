@@ -48,10 +48,10 @@ typedef struct cnn_storage {
     int64_t first;        /* the position of theirs in it */
     uint64_t seen;        /* by which reading of a recorded step (plan.c), */
     int number;           /* and its number there */
-    uint64_t touched;     /* by entries that are to join (tape.c) */
+    uint64_t touched;     /* by entries that are to join (joins.c) */
     uint64_t placed;      /* by which laying out of a list (layout.c), */
     int uses, made;       /* by how many tensors of its entries, how many of them outputs, */
-    int fixed;            /* whether it has to stay as it is, */
+    int fixed, written;   /* whether it has to stay as it is, or is written in place, */
     cnn_tensor *first_on; /* and those tensors (cnn_tensor.beside) */
 } cnn_storage;
 
@@ -96,8 +96,10 @@ typedef struct cnn_op {
     int (*joins)(const cnn_entry *e);
     int (*run_many)(cnn_entry *const *list, int n); /* runs them; run may be NULL then */
     int chain;
-    int early; /* a recorded step runs it before the entry that it follows, unless one of them
-                  touches what the other writes, so that those around it can join */
+    int early;   /* a recorded step runs it before the entry that it follows, unless one of them
+                    touches what the other writes, so that those around it can join */
+    int gathers; /* on a card a recorded step runs it beside the first of its op, so that they join,
+                    if what it takes is there by then */
 } cnn_op;
 
 enum { ENTRY_ATTR = 192, MOST_JOINED = 1024 };
@@ -139,8 +141,7 @@ const k_device *card(void);
 const char *card_name(void);              /* "cuda:0" */
 int card_open(const char *op, int index); /* index < 0: the one that is open, or the first */
 const k_table *card_kernels(void);
-const k_table *card_narrow_kernels(void); /* for bf16 activations */
-int card_is_mixed(void);                  /* its activations shall be bf16 */
+const k_table *card_narrow_kernels(void);
 int card_use_kernels(const char *variant);
 int card_check(const char *op);         /* did what was asked of it go well, as far as is known? */
 int card_waits(void);                   /* CNN_SYNC=1: it waits for each op */
@@ -151,6 +152,14 @@ void *card_take(int64_t bytes); /* NULL with the error set */
 /* Memory of a device, as memory_take and memory_give. */
 void *device_take(cnn_dev device, int64_t bytes);
 void device_give(cnn_dev device, void *p, int64_t bytes);
+
+/* ------------------------------------------------------------------------------- joins.c */
+/* The neighbours with e's op and attr that may run at once; the next entry, if it is of that op and
+ * the only one that needs e's first output, as its input `at`. */
+int joins_equals(const cnn_entry *e);
+const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
+/* Puts a list in the order in which most of it joins. */
+void joins_order(cnn_entry **first, cnn_entry **last);
 
 /* ------------------------------------------------------------------------------ layout.c */
 /* Has the parts of what a list concatenates made where they will lie. */
@@ -166,6 +175,9 @@ int plan_make_room(void); /* gives back the memory of all graphs; 0 when there i
 /* ---------------------------------------------------------------------------- pictures.c */
 void pictures_fill(cnn_storage *s); /* FILL_IMAGES, FILL_LABELS */
 k_images pictures_shape(const cnn_storage *s);
+/* x as bf16, if it is a whole batch that nobody has used yet, and no gradient goes to it; or NULL.
+ */
+cnn_tensor *pictures_narrow(const cnn_tensor *x);
 /* Where on the card the bytes of the data set and their order lie. */
 void pictures_at(const cnn_storage *s, const void *at[2]);
 void pictures_release(cnn_pictures *p);
@@ -174,8 +186,10 @@ void pictures_release(cnn_pictures *p);
 extern const char *const dtype_names[K_DTYPES];
 extern const int dtype_bytes[K_DTYPES];
 
-/* The kernels of a device. */
+/* The kernels of a device: for f32, and for bf16 activations. */
 const k_table *kernels_of(cnn_dev device);
+const k_table *narrow_kernels_of(cnn_dev device);
+int is_mixed(void); /* activations shall be bf16, on every device */
 
 /* The elements of a shape; -1 when a product of its sizes, the 0s left out, does not fit. */
 int64_t sizes_count(const int64_t *size, int nd);
@@ -255,10 +269,6 @@ int tape_flush(void); /* runs what is pending */
 int tape_run_next(void);
 void tape_tidy(void);
 int entry_joins(const cnn_entry *e);
-/* For joins: the neighbours with e's op and attr that may run at once; the next entry, if it is of
- * that op and the only one that needs e's first output, as its input `at`. */
-int joins_equals(const cnn_entry *e);
-const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at);
 extern const cnn_op *const relu_op, *const add_op, *const cat_op, *const batch_norm_op;
 int cat_axis(cnn_entry *e); /* of a cat, from 0 */
 int tape_lasting_ready(void);
@@ -292,7 +302,7 @@ void custom_drop(cnn_entry *e); /* its number is reported by cnn_custom_dropped 
 cnn_tensor *as_f32(cnn_tensor *x);
 /* The same with any dtype. */
 cnn_tensor *as_dtype(cnn_tensor *x, k_dtype dtype);
-/* A bf16 tensor on a card that computes with bf16 activations. */
+/* A bf16 tensor while activations are bf16. */
 int is_activation(const cnn_tensor *x);
 /* bf16 or f32: x for an op with kernels for both, which answers the same. x stays bf16 if it
  * is an activation, and becomes f32 else. */

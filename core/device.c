@@ -17,7 +17,7 @@
 
 static const k_device *library; /* NULL: not opened */
 static k_table table, narrow_table;
-static int mixed; /* the precision is bf16 */
+static k_precision precision = K_TF32_CONV; /* of every device, as far as it knows it */
 static int opened = -1, sync_each = -1;
 static char library_path[512], name[16];
 
@@ -86,7 +86,8 @@ int card_open(const char *op, int index) {
     const k_device *d = library_open();
     if (!d) return -1;
     if (index < 0) index = 0;
-    if (d->open(index) < 0 || d->select(&table, &narrow_table, getenv("CNN_CUDA_KERNELS")) < 0)
+    if (d->open(index) < 0 || d->select(&table, &narrow_table, getenv("CNN_CUDA_KERNELS")) < 0 ||
+        d->set_precision(precision) < 0)
         return refused(op);
     opened = index;
     snprintf(name, sizeof name, "cuda:%d", index);
@@ -95,7 +96,6 @@ int card_open(const char *op, int index) {
 
 const k_table *card_kernels(void) { return &table; }
 const k_table *card_narrow_kernels(void) { return &narrow_table; }
-int card_is_mixed(void) { return mixed; }
 
 int card_use_kernels(const char *variant) {
     plan_forget();
@@ -228,14 +228,21 @@ static int precision_of(const char *name) {
     return fail("precision: expected auto, fp32, tf32 or bf16, got %s", name);
 }
 
-int cnn_cuda_set_precision(const char *wanted) {
+int is_mixed(void) { return precision == K_MIXED_BF16; }
+
+int cnn_set_precision(const char *wanted) {
     error_clear();
     int p = precision_of(wanted);
-    if (p < 0 || tape_flush() < 0 || card_open("precision", -1) < 0) return -1;
+    if (p < 0 || tape_flush() < 0) return -1;
     plan_forget();
-    if (card_asked("precision", library->set_precision((k_precision)p)) < 0) return -1;
-    mixed = p == K_MIXED_BF16;
+    if (card() && card_asked("precision", library->set_precision((k_precision)p)) < 0) return -1;
+    precision = (k_precision)p;
     return 0;
+}
+
+int cnn_cuda_set_precision(const char *wanted) {
+    error_clear();
+    return card_open("precision", -1) < 0 ? -1 : cnn_set_precision(wanted);
 }
 
 int cnn_cuda_set_deterministic(int on) {

@@ -13,16 +13,28 @@
 
 const char *cnn_version(void) { return "0.1.0"; }
 
-static k_table cpu_table;
+static k_table wide_table, narrow_table;
+
+/* The CPU's. */
+static void tables_ready(void) {
+    if (wide_table.copy) return;
+    const char *wanted = getenv("CNN_KERNELS"); /* an unknown name is the best variant */
+    if (!wanted || k_select(&wide_table, &narrow_table, wanted) < 0)
+        k_select(&wide_table, &narrow_table, 0);
+}
 
 const k_table *kernels_of(cnn_dev device) {
     if (device == DEV_CUDA) return card_kernels();
     if (device != DEV_CPU) return 0;
-    if (!cpu_table.copy) {
-        const char *wanted = getenv("CNN_KERNELS"); /* an unknown name is the best variant */
-        if (!wanted || k_select(&cpu_table, wanted) < 0) k_select(&cpu_table, 0);
-    }
-    return &cpu_table;
+    tables_ready();
+    return &wide_table;
+}
+
+const k_table *narrow_kernels_of(cnn_dev device) {
+    if (device == DEV_CUDA) return card_narrow_kernels();
+    if (device != DEV_CPU) return 0;
+    tables_ready();
+    return &narrow_table;
 }
 
 int cnn_use_kernels(const char *variant) {
@@ -32,14 +44,14 @@ int cnn_use_kernels(const char *variant) {
                               !strcmp(variant, "cudnn"));
     if (of_card && card_open("kernels", -1) < 0) return -1;
     if (card() && (of_card || !variant) && card_use_kernels(variant) < 0) return -1;
-    if (of_card || k_select(&cpu_table, variant) == 0) return 0;
-    return fail("kernels: expected generic, blas, avx2 or avx512 and a CPU that runs it, or cuda, "
-                "cublas or cudnn, got %s",
+    if (of_card || k_select(&wide_table, &narrow_table, variant) == 0) return 0;
+    return fail("kernels: expected generic, blas, avx2, avx512 or avx512bf16 and a CPU that runs "
+                "it, or cuda, cublas or cudnn, got %s",
                 variant);
 }
 
 const char *cnn_kernels(void) {
-    kernels_of(DEV_CPU);
+    tables_ready();
     return k_variant();
 }
 

@@ -104,7 +104,4 @@ cnn_tensor *as_stored(cnn_tensor *x, const cnn_tensor *like) {
 
 cnn_tensor *as_vector(cnn_tensor *x) { return x ? as_dense(as_f32(x)) : 0; }
 
-cnn_tensor *as_operand(cnn_tensor *x) {
-    int narrow = x && tensor_device(x) == DEV_CUDA && card_is_mixed();
-    return as_dtype(x, narrow ? K_BF16 : K_F32);
-}
+cnn_tensor *as_operand(cnn_tensor *x) { return as_dtype(x, is_mixed() ? K_BF16 : K_F32); }

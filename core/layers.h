@@ -37,7 +37,7 @@ int is_packed(const cnn_tensor *x);
 cnn_tensor *as_stored(cnn_tensor *x, const cnn_tensor *like);
 /* x as dense f32, NULL for NULL: a bias, a gamma. */
 cnn_tensor *as_vector(cnn_tensor *x);
-/* x as products and convolutions take it: bf16 on a card that computes with that, else f32. */
+/* x as products and convolutions take it: bf16 on a device that computes with that, else f32. */
 cnn_tensor *as_operand(cnn_tensor *x);
 /* Whole numbers 1 .. limit of any dtype as i32 from 0, checked when they have values; `what` names
  * one of them in the error ("label"). op and what must be literals. */

@@ -7,9 +7,9 @@
  *
  * A part is taken over where that changes nothing but row strides: it has no memory yet, an op of
  * the list makes it, all that hold its storage are entries of the list, whose ops read row strides
- * when they run (cnn_op.strided), each has it as a whole matrix of pixels, and the slice begins at
- * a multiple of 8 channels, so that kernels go on moving 16 bytes at once. Others are copied as
- * ever.
+ * when they run (cnn_op.strided), each has it as a whole matrix of pixels, nothing writes to the
+ * whole in place, and the slice begins at a multiple of 8 channels, so that kernels go on moving 16
+ * bytes at once. Others are copied as ever.
  *
  * Surprising: a reference to the storage that no entry of the list accounts for is somebody's
  * handle. That is all it takes to know that a tensor is returned by the step. */
@@ -25,7 +25,7 @@ static uint64_t round_now;
 static void storage_note(cnn_storage *s) {
     if (s->placed == round_now) return;
     s->placed = round_now;
-    s->uses = s->made = 0;
+    s->uses = s->made = s->written = 0;
     s->first_on = 0;
     s->fixed = s->data || s->fill != FILL_NONE || s->version;
 }
@@ -43,6 +43,7 @@ static void note(const cnn_entry *e, cnn_tensor *x, int made) {
     storage_note(s);
     s->uses++;
     s->made += made;
+    s->written |= made && e->writes_in_place;
     s->fixed |= !e->op->strided || e->writes_in_place || !is_whole(x);
     x->beside = s->first_on;
     s->first_on = x;
@@ -60,7 +61,7 @@ static int find(cnn_entry *first, cnn_entry **found) {
 static int may_lie_within(const cnn_tensor *x, const cnn_tensor *whole, int64_t start) {
     const cnn_storage *s = x->storage;
     return !s->fixed && s->made == 1 && s->uses == s->refs && s != whole->storage &&
-           s->dtype == whole->storage->dtype && start % APART == 0 &&
+           !whole->storage->written && s->dtype == whole->storage->dtype && start % APART == 0 &&
            x->size[CHANNELS] % APART == 0 && whole->size[CHANNELS] % APART == 0;
 }
 

@@ -172,10 +172,11 @@ cnn_tensor *cnn_pad(cnn_tensor *x, const int64_t *sizes, int n, double value) {
         attr.before[a] = before;
         size[a] += before + after;
     }
-    if (!(x = as_f32(x))) return scope_end(scope, 0);
+    if (!(x = as_activation(x))) return scope_end(scope, 0);
+    k_dtype dtype = tensor_dtype(x);
     cnn_tensor *y = tensor_is_channels_last(x)
-                        ? tensor_new_channels_last(size, K_F32, tensor_device(x))
-                        : tensor_new(size, x->nd, K_F32, tensor_device(x));
+                        ? tensor_new_channels_last(size, dtype, tensor_device(x))
+                        : tensor_new(size, x->nd, dtype, tensor_device(x));
     return scope_end(scope, tape_append1(&op_pad, &x, 1, y, &attr, sizeof attr));
 }
 

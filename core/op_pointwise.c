@@ -61,7 +61,8 @@ void loop_make(k_loop *l, const cnn_tensor *y, const cnn_tensor *a, const cnn_te
 typedef struct {
     cnn_op op; /* first: an entry's op is one of these */
     size_t slot;
-    int wide; /* has no kernel for bf16 activations */
+    int wide;      /* has no kernel for bf16 activations */
+    int condition; /* its first input is one, 0 or not, of any dtype */
 } pointwise;
 
 typedef struct {
@@ -137,7 +138,9 @@ static cnn_tensor *apply(const pointwise *op, cnn_tensor *a, cnn_tensor *b, cnn_
         in[i] = as_beside(in[i], device);
         if (op->wide) in[i] = as_f32(in[i]);
     }
-    if (as_activations(in, n) < 0) return scope_end(scope, 0);
+    if (as_activations(in + op->condition, n - op->condition) < 0) return scope_end(scope, 0);
+    if (op->condition && !(in[0] = as_dtype(in[0], tensor_dtype(in[1]))))
+        return scope_end(scope, 0);
     pointwise_attr attr = {{(float)p0, (float)p1}};
     cnn_tensor *y = output_for(in, n, size, nd);
     return scope_end(scope, tape_append1(&op->op, in, n, y, &attr, sizeof attr));
@@ -285,7 +288,7 @@ FUSED(clamp, A)
 
 enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before they write it */
 
-#define POINTWISE_OP(which, gradient_of, in, out, wide)                                            \
+#define POINTWISE_OP(which, gradient_of, in, out, ...)                                             \
     static const pointwise op_##which = {{.name = #which,                                          \
                                           .run = pointwise_run,                                    \
                                           .gradient = gradient_of,                                 \
@@ -294,9 +297,9 @@ enum { ANY_INPUT = 7 }; /* for reuses_in: the kernels read an element before the
                                           .reuses_in = ANY_INPUT,                                  \
                                           .strided = 1},                                           \
                                          offsetof(k_table, which),                                 \
-                                         wide};
-#define POINTWISE(which, gradient_of, in, out) POINTWISE_OP(which, gradient_of, in, out, 0)
-#define WIDE(which, gradient_of, in, out)      POINTWISE_OP(which, gradient_of, in, out, 1)
+                                         __VA_ARGS__};
+#define POINTWISE(which, gradient_of, in, out) POINTWISE_OP(which, gradient_of, in, out, .wide = 0)
+#define WIDE(which, gradient_of, in, out)      POINTWISE_OP(which, gradient_of, in, out, .wide = 1)
 POINTWISE(add, add_gradient, 0, 0)
 POINTWISE(sub, sub_gradient, 0, 0)
 POINTWISE(mul, mul_gradient, 3, 0)
@@ -304,8 +307,7 @@ POINTWISE(div, div_gradient, 2, 1)
 POINTWISE(pow, pow_gradient, 3, 1)
 static const pointwise op_square = {
     {.name = "power", .run = pointwise_run, .gradient = square_gradient, .saves_in = 1},
-    offsetof(k_table, mul),
-    0};
+    .slot = offsetof(k_table, mul)};
 POINTWISE(maximum, maximum_gradient, 3, 0)
 POINTWISE(minimum, minimum_gradient, 3, 0)
 WIDE(eq, 0, 0, 0)
@@ -314,7 +316,7 @@ WIDE(lt, 0, 0, 0)
 WIDE(le, 0, 0, 0)
 WIDE(gt, 0, 0, 0)
 WIDE(ge, 0, 0, 0)
-WIDE(where, where_gradient, 1, 0)
+POINTWISE_OP(where, where_gradient, 1, 0, .condition = 1)
 POINTWISE(neg, neg_gradient, 0, 0)
 POINTWISE(exp, exp_gradient, 0, 1)
 POINTWISE(log, log_gradient, 1, 0)
@@ -335,8 +337,7 @@ const cnn_op *const relu_op = &op_relu.op, *const add_op = &op_add.op;
 #define FUSED_GRADIENT(which)                                                                      \
     static const pointwise which = {                                                               \
         {.name = #which, .run = pointwise_run, .reuses_in = ANY_INPUT, .strided = 1},              \
-        offsetof(k_table, which),                                                                  \
-        0};
+        .slot = offsetof(k_table, which)};
 FUSED_GRADIENT(tanh_grad)
 FUSED_GRADIENT(sigmoid_grad)
 FUSED_GRADIENT(relu_grad)

@@ -18,7 +18,8 @@ void copy_values(const k_table *k, const cnn_tensor *y, const cnn_tensor *x) {
     k_loop l;
     loop_make(&l, y, x, 0, 0);
     int bytes = dtype_bytes[tensor_dtype(y)];
-    if (bytes == 4 || k == card_narrow_kernels()) { /* i32 too: a copy does not look at the bits */
+    int narrow = k == narrow_kernels_of(tensor_device(y));
+    if (bytes == 4 || narrow) { /* i32 too: a copy does not look at the bits */
         k->copy(&l, tensor_f32(y), tensor_f32(x), 0, 0, none);
         return;
     }
@@ -107,23 +108,48 @@ static int cast_run(cnn_entry *e) {
 
 static const cnn_op op_cast = {
     .name = "to", .run = cast_run, .gradient = copy_gradient, .casts = 1};
+
+/* f32 to bf16: those of a net's weights are one launch, where the kernels can. */
+static int narrow_casts_joins(const cnn_entry *e) {
+    return entry_kernels(e)->narrow_all ? joins_equals(e) : 1;
+}
+
+static int narrow_casts_run(cnn_entry *const *list, int n) {
+    static k_cast part[MOST_JOINED];
+    for (int i = 0; i < n; i++) {
+        const cnn_tensor *x = list[i]->in[0];
+        part[i] = (k_cast){tensor_numel(x), tensor_f32(x), tensor_ptr(list[i]->out[0])};
+    }
+    entry_kernels(list[0])->narrow_all(n, part);
+    return 0;
+}
+
+static const cnn_op op_narrow_cast = {.name = "to",
+                                      .run = cast_run,
+                                      .joins = narrow_casts_joins,
+                                      .run_many = narrow_casts_run,
+                                      .gathers = 1,
+                                      .gradient = copy_gradient,
+                                      .casts = 1};
 static const cnn_op op_cast_whole = {.name = "to", .run = cast_run}; /* to whole numbers */
 
 cnn_tensor *as_dtype(cnn_tensor *x, k_dtype dtype) {
     if (!x || tensor_dtype(x) == dtype) return x;
-    cnn_tensor *y = tensor_new_like(x, dtype);
+    cnn_tensor *y = dtype == K_BF16 ? pictures_narrow(x) : 0;
+    if (y) return y;
+    y = tensor_new_like(x, dtype);
     if (y && !tensor_same_dense_layout(x, y)) x = as_dense(x);
     if (!y || !x) return 0;
     if (!tensor_same_dense_layout(x, y)) y = tensor_new(x->size, x->nd, dtype, tensor_device(x));
     int whole = dtype == K_U8 || dtype == K_I32;
-    return tape_append1(whole ? &op_cast_whole : &op_cast, &x, 1, y, 0, 0);
+    int narrows = dtype == K_BF16 && tensor_dtype(x) == K_F32;
+    const cnn_op *op = whole ? &op_cast_whole : narrows ? &op_narrow_cast : &op_cast;
+    return tape_append1(op, &x, 1, y, 0, 0);
 }
 
 cnn_tensor *as_f32(cnn_tensor *x) { return as_dtype(x, K_F32); }
 
-int is_activation(const cnn_tensor *x) {
-    return tensor_dtype(x) == K_BF16 && tensor_device(x) == DEV_CUDA && card_is_mixed();
-}
+int is_activation(const cnn_tensor *x) { return tensor_dtype(x) == K_BF16 && is_mixed(); }
 
 cnn_tensor *as_activation(cnn_tensor *x) { return x && is_activation(x) ? x : as_f32(x); }
 

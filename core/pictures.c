@@ -3,7 +3,8 @@
  * The bytes go up once for a data set (Fashion-MNIST: 55 MB); an order of them is shuffled on the
  * card, from the same numbers as cnn_permutation. A batch is two tensors without memory: one kernel
  * gathers, resizes and scales the pictures when they are first used, within a captured step even
- * then, so that the host sends 8 bytes a batch.
+ * then, so that the host sends 8 bytes a batch. A cast of pictures that are not there yet to bf16
+ * is another such batch, so that where they are used as bf16 alone they are made so.
  *
  * Surprising: a batch that nobody has used yet rests on the order as it is. While there is one the
  * order cannot be shuffled anew; cnn_pictures_shuffle then answers 1. */
@@ -103,6 +104,16 @@ int cnn_pictures_batch(cnn_pictures *p, int64_t first, int64_t count, cnn_tensor
     return *x ? 0 : -1;
 }
 
+cnn_tensor *pictures_narrow(const cnn_tensor *x) {
+    const cnn_storage *s = x->storage;
+    if (s->fill != FILL_IMAGES || s->data || s->version || x->requires_grad) return 0;
+    if (x->offset || tensor_numel(x) != s->count) return 0;
+    cnn_tensor *y = tensor_new_like(x, K_BF16);
+    if (!y || !tensor_same_dense_layout(x, y)) return 0;
+    lazy(y, FILL_IMAGES, s->from, s->first);
+    return y;
+}
+
 k_images pictures_shape(const cnn_storage *s) {
     const cnn_pictures *p = s->from;
     const cnn_dataset *d = p->data;
@@ -126,7 +137,8 @@ void pictures_fill(cnn_storage *s) {
     const cnn_dataset *d = p->data;
     const uint8_t *pixels = d->on_card;
     const k_images shape = pictures_shape(s);
+    const uint8_t *labels = pixels + d->count * d->channels * d->height * d->width;
+    const k_table *k = s->dtype == K_BF16 ? card_narrow_kernels() : card_kernels();
     int images = s->fill == FILL_IMAGES;
-    card_kernels()->images(&shape, pixels, pixels + d->count * d->channels * d->height * d->width,
-                           p->order, images ? s->data : 0, images ? 0 : s->data);
+    k->images(&shape, pixels, labels, p->order, images ? s->data : 0, images ? 0 : s->data);
 }

@@ -158,8 +158,7 @@ int entry_wants(const cnn_entry *e, int input) {
 const k_table *entry_kernels(const cnn_entry *e) {
     const cnn_tensor *x = e->n_in && e->in[0] ? e->in[0] : e->out[0];
     cnn_dev device = tensor_device(e->out[0]);
-    int narrow = device == DEV_CUDA && tensor_dtype(x) == K_BF16;
-    return narrow ? card_narrow_kernels() : kernels_of(device);
+    return tensor_dtype(x) == K_BF16 ? narrow_kernels_of(device) : kernels_of(device);
 }
 
 /* -------------------------------------------------------------------------------------- running */
@@ -255,71 +254,10 @@ static cnn_entry *pending_pop(void) {
 
 int entry_joins(const cnn_entry *e) { return e->op->joins ? e->op->joins(e) : 1; }
 
-/* y may be made from what would have lain as x does: element for element, or row for row. */
-static int may_chain(const cnn_tensor *x, const cnn_tensor *y) {
-    int64_t ldx, ldy;
-    return tensor_same_dense_layout(x, y) ||
-           (tensor_same_shape(x, y) && x->nd == 4 && tensor_is_pixels(x, &ldx) &&
-            tensor_is_pixels(y, &ldy));
-}
-
-const cnn_entry *joins_next(const cnn_entry *e, const cnn_op *op, int at) {
-    const cnn_entry *f = e->next;
-    const cnn_storage *s = e->out[0]->storage;
-    if (!f || f->op != op || f->writes_in_place || !f->in[at] || f->in[at]->storage != s) return 0;
-    int mine = 1; /* references by e and f */
-    for (int i = 0; i < f->n_in; i++) mine += f->in[i] && f->in[i]->storage == s;
-    if (mine != 2 || s->refs != mine || s->data) return 0;
-    return may_chain(f->in[at], f->out[0]) ? f : 0;
-}
-
-/* Whether f may run at once with those before it: none of them writes what it touches, and it
- * writes nothing that they touch. Marks: 2 * round what is read, 2 * round + 1 what is written. */
-static int out_of_the_way(const cnn_entry *f, uint64_t round) {
-    int clear = 1;
-    for (int i = 0; i < f->n_in; i++)
-        clear &= !f->in[i] || f->in[i]->storage->touched != 2 * round + 1;
-    for (int i = 0; i < f->n_out; i++) clear &= f->out[i]->storage->touched < 2 * round;
-    for (int i = 0; i < f->n_in; i++)
-        if (f->in[i]) f->in[i]->storage->touched = 2 * round;
-    for (int i = 0; i < f->n_out; i++) f->out[i]->storage->touched = 2 * round + 1;
-    return clear;
-}
-
-int joins_equals(const cnn_entry *e) {
-    static uint64_t round;
-    int n = 1;
-    out_of_the_way(e, ++round);
-    for (const cnn_entry *f = e->next; f && f->op == e->op && n < MOST_JOINED; f = f->next, n++)
-        if (memcmp(f->attr, e->attr, sizeof e->attr) || f->n_out != e->n_out ||
-            tensor_device(f->out[0]) != tensor_device(e->out[0]) || !out_of_the_way(f, round))
-            break;
-    return n;
-}
-
-/* Does f read or write what e writes? */
-static int touch(const cnn_entry *e, const cnn_entry *f) {
-    for (int i = 0; i < e->n_out; i++) {
-        const cnn_storage *s = e->out[i]->storage;
-        for (int k = 0; k < f->n_in + f->n_out; k++) {
-            const cnn_tensor *x = k < f->n_in ? f->in[k] : f->out[k - f->n_in];
-            if (x && x->storage == s) return 1;
-        }
-    }
-    return 0;
-}
-
-/* Entries that may run before the one they follow do so; parts of concatenations lie in place. */
+/* Parts of concatenations lie in place; what may run earlier so that it joins others does so. */
 void tape_tidy(void) {
     layout_list(first_pending);
-    for (cnn_entry **at = &first_pending; *at && (*at)->next; at = &(*at)->next) {
-        cnn_entry *e = *at, *f = e->next;
-        if (!f->op->early || e->op->early || touch(e, f) || touch(f, e)) continue;
-        e->next = f->next;
-        f->next = e;
-        *at = f;
-        if (last_pending == f) last_pending = e;
-    }
+    joins_order(&first_pending, &last_pending);
 }
 
 int tape_run_next(void) {

@@ -47,6 +47,7 @@ void k_reduce_narrow_cuda(k_table *t);
 void k_norm_narrow_cuda(k_table *t);
 void k_pool_narrow_cuda(k_table *t);
 void k_random_narrow_cuda(k_table *t);
+void k_images_narrow_cuda(k_table *t);
 void k_product_narrow_cuda(k_table *t);         /* convolutions and products */
 int k_gemm_cublas(k_table *t, k_table *narrow); /* 0, or -1 when the library is not there */
 int k_conv_cudnn(k_table *t, k_table *narrow);

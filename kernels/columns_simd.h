@@ -2,15 +2,15 @@
  *
  * It serves batch normalization and channels-last reductions. The rows are cut into at most SLICES
  * slices, by the shape alone; a slice adds up in float for BLOCK rows, then in double, and slices
- * are put together in their order. One read of memory: 4 bytes an element (8 for the dot products).
+ * are put together in their order. One read of memory: an element (two for the dot products).
  *
  * Surprising: moments need no second pass. A block subtracts its own first row, which lies within a
  * few deviations of its mean, so nothing cancels; blocks are merged by Chan's formula. */
 #ifndef CNN_COLUMNS_SIMD_H
 #define CNN_COLUMNS_SIMD_H
 
+#include "element.h"
 #include "kernels.h"
-#include "simd.h"
 #include "strided.h"
 
 #if K_SIMD
@@ -31,12 +31,13 @@ enum fold { SUM, MOMENTS, DOT };
 /* A panel of at most COLUMNS columns. Its rows may have several dimensions, as a k_reduce has. */
 typedef struct {
     enum fold fold;
-    const float *x;
+    const element *x;
     int64_t columns, rows;
     int nr;
     const int64_t *rsize, *rx;
-    const float *dy, *shift; /* DOT: of dy and x - shift; dy has rows of ldy */
+    const element *dy; /* DOT: of dy, in rows of ldy, and x - shift */
     int64_t ldy;
+    const float *shift;
 } panel;
 
 /* s[c], q[c]: SUM: the sum of x, -; MOMENTS: mean and sum of squares around it; DOT: the sums of dy
@@ -49,8 +50,8 @@ typedef struct {
 /* Adds rows of a block to float sums: u to s and u v to q, with v = x - shift and u = v or dy. It
  * takes vecs * LANES columns, of which the first n are real where vecs is 1. */
 __attribute__((always_inline)) static inline void
-add_columns(enum fold fold, int vecs, int64_t n, int64_t rows, const float *x, int64_t ldx,
-            const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
+add_columns(enum fold fold, int vecs, int64_t n, int64_t rows, const element *x, int64_t ldx,
+            const element *dy, int64_t ldy, const float *shift, float *s, float *q) {
     vec sum[WIDE], square[WIDE], around[WIDE];
     for (int k = 0; k < vecs; k++) {
         sum[k] = vec_load(s + k * LANES);
@@ -59,11 +60,11 @@ add_columns(enum fold fold, int vecs, int64_t n, int64_t rows, const float *x, i
     }
     for (int64_t r = 0; r < rows; r++, x += ldx) {
         for (int k = 0; k < vecs; k++) {
-            vec v = vec_load_upto(x + k * LANES, n);
+            vec v = load_upto(x + k * LANES, n);
             vec_prefetch(x + (vecs + k) * LANES); /* the columns that follow */
             if (fold == DOT) vec_prefetch(dy + r * ldy + (vecs + k) * LANES);
             if (fold != SUM) v = v - around[k];
-            vec u = fold == DOT ? vec_load_upto(dy + r * ldy + k * LANES, n) : v;
+            vec u = fold == DOT ? load_upto(dy + r * ldy + k * LANES, n) : v;
             sum[k] = sum[k] + u;
             if (fold != SUM) square[k] = vec_fma(u, v, square[k]);
         }
@@ -75,8 +76,8 @@ add_columns(enum fold fold, int vecs, int64_t n, int64_t rows, const float *x, i
 }
 
 __attribute__((always_inline)) static inline void
-add_rows(enum fold fold, int64_t columns, int64_t rows, const float *x, int64_t ldx,
-         const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
+add_rows(enum fold fold, int64_t columns, int64_t rows, const element *x, int64_t ldx,
+         const element *dy, int64_t ldy, const float *shift, float *s, float *q) {
     int64_t c = 0;
     for (; c + WIDE * LANES <= columns; c += WIDE * LANES)
         add_columns(fold, WIDE, LANES, rows, x + c, ldx, dy + c, ldy, shift + c, s + c, q + c);
@@ -97,8 +98,8 @@ static void merge_moments(totals *t, int64_t columns, int64_t rows, const double
 }
 
 /* Memory is best read in its order: rows that fit the registers whole, others ROWS at a time. */
-static void add_matrix(enum fold fold, int64_t columns, int64_t rows, const float *x, int64_t ldx,
-                       const float *dy, int64_t ldy, const float *shift, float *s, float *q) {
+static void add_matrix(enum fold fold, int64_t columns, int64_t rows, const element *x, int64_t ldx,
+                       const element *dy, int64_t ldy, const float *shift, float *s, float *q) {
     const int64_t step = columns <= WIDE * LANES ? rows : ROWS;
     for (int64_t r = 0; r < rows; r += step, x += step * ldx, dy += step * ldy) {
         int64_t n = k_min(step, rows - r);
@@ -117,18 +118,18 @@ static int64_t rows_filling_vectors(int64_t columns) {
 }
 
 /* Adds at most BLOCK rows, each of them `joined` rows, ldx apart. */
-static void add_block(const panel *m, totals *t, int64_t joined, int64_t rows, const float *x,
-                      int64_t ldx, const float *dy) {
-    float s[COLUMNS], q[COLUMNS], repeated[COLUMNS];
+static void add_block(const panel *m, totals *t, int64_t joined, int64_t rows, const element *x,
+                      int64_t ldx, const element *dy) {
+    float s[COLUMNS], q[COLUMNS], shift[COLUMNS];
     const int64_t columns = m->columns, wide = columns * joined, left = rows % joined;
     const int64_t ldy = m->fold == DOT ? m->ldy : ldx;
-    const float *shift = m->fold == DOT ? m->shift : x;
     memset(s, 0, (wide + LANES - 1) / LANES * sizeof(vec));
     memset(q, 0, (wide + LANES - 1) / LANES * sizeof(vec));
-    if (joined > 1) {
-        for (int64_t c = 0; c < wide; c++) repeated[c] = shift[c % columns];
-        shift = repeated;
-    }
+    if (m->fold != SUM)
+        for (int64_t c = 0; c < columns; c++)
+            shift[c] = m->fold == DOT ? m->shift[c] : from_element(x[c]);
+    if (m->fold != SUM)
+        for (int64_t c = columns; c < wide; c++) shift[c] = shift[c - columns];
     add_matrix(m->fold, wide, rows / joined, x, joined * ldx, dy, joined * ldy, shift, s, q);
     if (left) {
         int64_t done = rows - left;
@@ -146,7 +147,7 @@ static void add_block(const panel *m, totals *t, int64_t joined, int64_t rows, c
     double mean[COLUMNS], square[COLUMNS];
     for (int64_t c = 0; c < columns; c++) {
         double d = s[c] / (double)rows, around = q[c] - d * s[c]; /* NaN stays */
-        mean[c] = x[c] + d;
+        mean[c] = shift[c] + d;
         square[c] = around < 0 ? 0 : around;
     }
     merge_moments(t, columns, rows, mean, square);
@@ -163,7 +164,7 @@ static void add_range(const panel *m, totals *t, int64_t begin, int64_t end) {
     memset(t->q, 0, m->columns * sizeof *t->q);
     for (int64_t r = begin, n; r < end; r += n) {
         n = k_min(k_min(BLOCK * joined, end - r), inner - r % inner);
-        const float *x = m->x + k_offset(last, m->rsize, m->rx, r / inner) + r % inner * ldx;
+        const element *x = m->x + k_offset(last, m->rsize, m->rx, r / inner) + r % inner * ldx;
         add_block(m, t, joined, n, x, ldx, m->fold == DOT ? m->dy + r * m->ldy : x);
     }
 }

@@ -328,6 +328,7 @@ static int select(k_table *t, k_table *narrow, const char *wanted) {
     k_norm_narrow_cuda(narrow);
     k_pool_narrow_cuda(narrow);
     k_random_narrow_cuda(narrow);
+    k_images_narrow_cuda(narrow);
     k_product_narrow_cuda(narrow);
     if (wanted && !strcmp(wanted, "cuda")) return 0;
 #ifndef CNN_NO_CUBLAS

@@ -1,13 +1,13 @@
-/* four_cuda.h - several elements of an array at once, mostly four floats: 16 bytes are the most
- * that a thread reads or writes with one instruction. Values that lie in memory as bf16 are floats
- * as soon as they are read.
+/* four_cuda.h - several elements of an array at once: 16 bytes, that is four floats or eight of
+ * bf16, are the most that a thread reads or writes with one instruction. Values that lie in memory
+ * as bf16 are floats as soon as they are read.
  *
- * Contract: a whole pack exists and lies at a multiple of its size. Where that is not known, of
- * four floats the first n are there: they move one by one, what lies behind them is read as
- * `otherwise` and not written, and the same is computed.
+ * Contract: a whole pack exists and lies at a multiple of its size. Where that is not known, of V
+ * values the first n are there: they move one by one, what lies behind them is read as `otherwise`
+ * and not written, and the same is computed.
  *
  * Surprising: arrays are not aligned by nature: a slice of a tensor begins at any float. One by one
- * costs hardly more then. The four loads of a warp touch the same lines, and the cache in front of
+ * costs hardly more then. The loads of a warp touch the same lines, and the cache in front of
  * them has the room that memory has not. */
 #ifndef CNN_FOUR_CUDA_H
 #define CNN_FOUR_CUDA_H
@@ -28,8 +28,8 @@ static __device__ inline unsigned k_bf16_bits(float x) {
     return x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-/* Two neighbours in a word, the first below. */
-static __device__ inline unsigned k_bf16_pair(float low, float high) {
+/* Two neighbours in a word, the first below; the pointer says of which type. */
+static __device__ inline unsigned k_pair(const k_bf16 *, float low, float high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     unsigned both;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
@@ -45,7 +45,9 @@ static __device__ inline void k_put(k_bf16 *p, float x) { p->bits = (uint16_t)k_
 /* ----------------------------------------------------------------------------- packs of elements
  */
 
-template <class T, int V> struct alignas(V * sizeof(T)) k_pack { T v[V]; };
+template <class T, int V> struct alignas(V * sizeof(T) < 16 ? V * sizeof(T) : 16) k_pack {
+    T v[V];
+};
 typedef k_pack<float, 4> k_four;
 
 /* Do all of p (or NULL) lie at multiples of so many bytes? */
@@ -53,40 +55,45 @@ template <class... P> static __host__ __device__ inline bool k_aligned_to(int by
     return ((uintptr_t)0 | ... | (uintptr_t)p) % bytes == 0;
 }
 
-/* ----------------------------------------------------- four values, whole or the first n of them
- */
-
-static __device__ inline void k_whole4(const float *p, float v[4]) {
-    float4 f = *(const float4 *)p;
-    v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+/* V neighbours, read or written as one pack: of 32 bits, or of the upper half of that. */
+template <int V> static __device__ inline void k_take(const float *p, float (&v)[V]) {
+    k_pack<float, V> all = *(const k_pack<float, V> *)p;
+    for (int k = 0; k < V; k++) v[k] = all.v[k];
 }
-static __device__ inline void k_whole4(const k_bf16 *p, float v[4]) {
-    uint2 two = *(const uint2 *)p;
-    v[0] = __uint_as_float(two.x << 16), v[1] = __uint_as_float(two.x & 0xffff0000);
-    v[2] = __uint_as_float(two.y << 16), v[3] = __uint_as_float(two.y & 0xffff0000);
-}
-
-static __device__ inline void k_put_whole4(float *p, const float v[4]) {
-    *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
-}
-static __device__ inline void k_put_whole4(k_bf16 *p, const float v[4]) {
-    *(uint2 *)p = make_uint2(k_bf16_pair(v[0], v[1]), k_bf16_pair(v[2], v[3]));
+template <class T, int V> static __device__ inline void k_take(const T *p, float (&v)[V]) {
+    static_assert(sizeof(T) == 2, "two to a word");
+    k_pack<unsigned, V / 2> two = *(const k_pack<unsigned, V / 2> *)p;
+    for (int k = 0; k < V; k++)
+        v[k] = __uint_as_float(k % 2 ? two.v[k / 2] & 0xffff0000 : two.v[k / 2] << 16);
 }
 
-template <bool WHOLE, class T>
-static __device__ inline void k_load4(const T *p, int64_t n, float v[4], float otherwise = 0) {
-    if (WHOLE)
-        k_whole4(p, v);
+template <int V> static __device__ inline void k_give(float *p, const float (&v)[V]) {
+    k_pack<float, V> all;
+    for (int k = 0; k < V; k++) all.v[k] = v[k];
+    *(k_pack<float, V> *)p = all;
+}
+template <class T, int V> static __device__ inline void k_give(T *p, const float (&v)[V]) {
+    k_pack<unsigned, V / 2> two;
+    for (int k = 0; k < V; k += 2) two.v[k / 2] = k_pair(p, v[k], v[k + 1]);
+    *(k_pack<unsigned, V / 2> *)p = two;
+}
+
+/* ------------------------------------------------------- V values, whole or the first n of them */
+
+template <bool WHOLE, class T, int V>
+static __device__ inline void k_load(const T *p, int64_t n, float (&v)[V], float otherwise = 0) {
+    if constexpr (WHOLE)
+        k_take(p, v);
     else
-        for (int k = 0; k < 4; k++) v[k] = k < n ? k_wide(p[k]) : otherwise;
+        for (int k = 0; k < V; k++) v[k] = k < n ? k_wide(p[k]) : otherwise;
 }
 
-template <bool WHOLE, class T>
-static __device__ inline void k_store4(T *p, int64_t n, const float v[4]) {
-    if (WHOLE)
-        k_put_whole4(p, v);
+template <bool WHOLE, class T, int V>
+static __device__ inline void k_store(T *p, int64_t n, const float (&v)[V]) {
+    if constexpr (WHOLE)
+        k_give(p, v);
     else
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < V; k++)
             if (k < n) k_put(p + k, v[k]);
 }
 
@@ -95,18 +102,18 @@ template <class T>
 static __device__ inline k_four k_four_load(const T *x, int64_t i, int64_t n, bool aligned) {
     k_four f;
     if (aligned && i + 4 <= n)
-        k_load4<true>(x + i, 4, f.v);
+        k_load<true>(x + i, 4, f.v);
     else
-        k_load4<false>(x + i, n - i, f.v);
+        k_load<false>(x + i, n - i, f.v);
     return f;
 }
 
 template <class T>
 static __device__ inline void k_four_store(T *y, int64_t i, int64_t n, bool aligned, k_four f) {
     if (aligned && i + 4 <= n)
-        k_store4<true>(y + i, 4, f.v);
+        k_store<true>(y + i, 4, f.v);
     else
-        k_store4<false>(y + i, n - i, f.v);
+        k_store<false>(y + i, n - i, f.v);
 }
 
 #endif

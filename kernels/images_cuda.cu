@@ -4,9 +4,10 @@
  * Contract: images_generic.c, bit for bit (so nothing is fused: __fmul_rn, __fadd_rn). Which
  * pictures they are may change from one run of a recorded step to the next (k_live).
  *
- * A thread makes 4 floats of the batch, which is one long array to it: 4 bytes written a float, and
- * each byte of a picture read once from memory (neighbours share caches). Some 50 instructions a
- * float weigh as much as the writing; a batch of 128 pictures of 224 x 224 x 3 is 77 MB.
+ * A thread makes 4 floats of the batch, which is one long array to it: 4 bytes written a float, or
+ * 2 of bf16, and each byte of a picture read once from memory (neighbours share caches). Some 50
+ * instructions a float weigh as much as the writing; a batch of 128 pictures of 224 x 224 x 3 is 77
+ * MB.
  *
  * Surprising: a byte is divided by 255 without a division, see value(). */
 #include "four_cuda.h"
@@ -90,9 +91,9 @@ static __device__ k_four four_floats(const k_images &s, const distances &d, int6
     return f;
 }
 
-template <class I>
+template <class I, class T>
 __global__ void images_kernel(k_images s, const k_images *live, const uint8_t *pixels,
-                              const uint8_t *labels, const int32_t *order, float *x, int32_t *y,
+                              const uint8_t *labels, const int32_t *order, T *x, int32_t *y,
                               int aligned) {
     const int64_t first = live ? live->first : s.first;
     const int64_t n = x ? s.n * s.oh * s.ow * s.c : 0;
@@ -103,15 +104,17 @@ __global__ void images_kernel(k_images s, const k_images *live, const uint8_t *p
         y[i] = labels[picture_of(order, first + i)] + 1;
 }
 
+template <class T>
 static void images(const k_images *s, const uint8_t *pixels, const uint8_t *labels,
-                   const int32_t *order, float *x, int32_t *y) {
+                   const int32_t *order, float *x_, int32_t *y) {
+    T *x = (T *)x_;
     int64_t floats = x ? s->n * s->oh * s->ow * s->c : 0, bytes = s->h * s->w * s->c;
     int64_t threads = (floats + 3) / 4 > s->n ? (floats + 3) / 4 : s->n;
     if (s->n <= 0 || (!floats && !y)) return;
-    auto kernel = floats < INT32_MAX - 4 && bytes < INT32_MAX ? images_kernel<int32_t>
-                                                              : images_kernel<int64_t>;
+    auto kernel = floats < INT32_MAX - 4 && bytes < INT32_MAX ? images_kernel<int32_t, T>
+                                                              : images_kernel<int64_t, T>;
     K_LAUNCH(kernel, k_blocks(threads, THREADS), THREADS, *s, (const k_images *)k_live(), pixels,
-             labels, order, x, y, k_aligned_to(16, x));
+             labels, order, x, y, k_aligned_to(4 * sizeof(T), x));
 }
 
 template <class I>
@@ -133,6 +136,8 @@ static void resize(const k_images *s, const int64_t stride[4], const float *x, f
 }
 
 extern "C" void k_images_cuda(k_table *t) {
-    t->images = images;
+    t->images = images<float>;
     t->resize = resize;
 }
+
+extern "C" void k_images_narrow_cuda(k_table *t) { t->images = images<k_bf16>; }

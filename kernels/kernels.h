@@ -4,7 +4,7 @@
  * prints: shapes were checked, outputs allocated and scratch memory sized before it is called.
  * Every slot of the table below has a plain loop in *_generic.c, which stays the oracle, but those
  * that join two ops, which may be NULL; better variants overlay it, worst to best: generic < blas <
- * avx2 < avx512. A card has a table of its own: cuda < cublas < cudnn (card.h).
+ * avx2 < avx512 < avx512bf16. A card has tables of its own: cuda < cublas < cudnn (card.h).
  *
  * Surprising: a parallel kernel cuts its work by the shapes alone, never by the number of threads,
  * so any thread count gives the same bits.
@@ -110,6 +110,13 @@ typedef struct {
     float *u, *v;
 } k_part;
 
+/* An array of n floats, and where they go as bf16. */
+typedef struct {
+    int64_t n;
+    const float *x;
+    void *y;
+} k_cast;
+
 typedef struct {
     float lr, momentum, weight_decay;
     int nesterov, first;
@@ -145,10 +152,10 @@ typedef struct {
 /* ------------------------------------------------------------------------------------ the table
  * X(type, name): one line a slot. Types k_* above, the others below.
  *
- * A card has a second table, for activations that lie in memory as bf16. Its slots have the same
- * signatures, but behind some pointers lie bf16 values, rounded to the nearest; what a slot sums up
- * or reads besides is float32 as ever. These are:
- *   pointwise, but for where and the comparisons    y, a, b, c
+ * There is a second table, the narrow one, for activations that lie in memory as bf16. Its slots
+ * have the same signatures, but behind some pointers lie bf16 values, rounded to the nearest; what
+ * a slot sums up or reads besides is float32 as ever. These are:
+ *   pointwise, but for the comparisons              y, a, b, c
  *   sum                                             x
  *   conv_*                                          all, and they begin at multiples of 16 bytes
  *   gemm, gemm_relu, gemm_bias_grad                 a, b
@@ -156,10 +163,11 @@ typedef struct {
  *   batch_stats, batch_norm, batch_norm_relu,
  *   batch_norm_grad                                 x, dx, y, dy, add
  *   dropout                                         x, y
+ *   images (on a card)                              x
  * All other slots are those of the first table. */
 
 /* clang-format off */
-#define K_POINTWISE(X)                                                                             \
+#define K_ARITHMETIC(X)                                                                            \
     X(copy)       /* a */                                                                          \
     X(add)        /* a + b */                                                                      \
     X(sub)        /* a - b */                                                                      \
@@ -168,12 +176,6 @@ typedef struct {
     X(pow)        /* a ^ b */                                                                      \
     X(maximum)    /* max(a, b), NaN wins */                                                        \
     X(minimum)    /* min(a, b), NaN wins */                                                        \
-    X(eq)         /* a == b ? 1 : 0 */                                                             \
-    X(ne)         /* a != b ? 1 : 0 */                                                             \
-    X(lt)         /* a < b ? 1 : 0 */                                                              \
-    X(le)         /* a <= b ? 1 : 0 */                                                             \
-    X(gt)         /* a > b ? 1 : 0 */                                                              \
-    X(ge)         /* a >= b ? 1 : 0 */                                                             \
     X(where)      /* a != 0 ? b : c */                                                             \
     X(neg)        /* -a */                                                                         \
     X(exp)        /* e^a */                                                                        \
@@ -197,6 +199,16 @@ typedef struct {
     X(gelu_grad)       /* a * gelu'(b), b = x */                                                   \
     X(silu_grad)       /* a * silu'(b), b = x */                                                   \
     X(clamp_grad)      /* p0 < b && b < p1 ? a : 0, b = x */
+
+#define K_COMPARISONS(X)                                                                           \
+    X(eq)         /* a == b ? 1 : 0 */                                                             \
+    X(ne)         /* a != b ? 1 : 0 */                                                             \
+    X(lt)         /* a < b ? 1 : 0 */                                                              \
+    X(le)         /* a <= b ? 1 : 0 */                                                             \
+    X(gt)         /* a > b ? 1 : 0 */                                                              \
+    X(ge)         /* a >= b ? 1 : 0 */
+
+#define K_POINTWISE(X) K_ARITHMETIC(X) K_COMPARISONS(X)
 
 #define K_REDUCTIONS(X)                                                                            \
     X(sum)                                                                                         \
@@ -283,6 +295,9 @@ typedef struct {
                         const float *dy, const int32_t *index, float *dx)) /* dx starts at 0 */    \
     X(to_f32, void, (int64_t n, k_dtype dtype, const void *x, float *y))                           \
     X(from_f32, void, (int64_t n, k_dtype dtype, const float *x, void *y)) /* rounds, saturates */ \
+    /* from_f32 to bf16 of many arrays at once; NULL where a variant has none: they go one by one  \
+     */                                                                                            \
+    X(narrow_all, void, (int64_t parts, const k_cast *part))                                       \
     X(fill, void, (int64_t n, int bytes, const void *one, void *y)) /* n copies of an element      \
                                             of 1, 2 or 4 bytes; `one` lies on the host */          \
     X(range, void, (int64_t n, double first, double step, float *y)) /* first + i * step */        \
@@ -298,7 +313,10 @@ typedef struct {
     X(resize, void, (const k_images *s, const int64_t stride[4], const float *x, float *y))        \
     /* optimizers, in place, over all parameters at once */                                        \
     X(sgd, void, (int64_t parts, const k_part *part, const k_sgd *a))                              \
-    X(adam, void, (int64_t parts, const k_part *part, const k_adam *a))
+    X(adam, void, (int64_t parts, const k_part *part, const k_adam *a))                            \
+    /* the machine itself: rounds of multiply-adds in registers, on the calling thread alone; how  \
+       many operations that was, 0: none of such numbers. *sink: what came out. NULL on a card */  \
+    X(peak, int64_t, (k_dtype dtype, int64_t rounds, float *sink))
 /* clang-format on */
 
 #define K_SLOT_POINTWISE(name)        k_pointwise *name;
@@ -312,10 +330,10 @@ typedef struct {
 } k_table;
 
 /* ---------------------------------------------------------------------------------- the variants
- * k_select fills the table up to the best variant that this CPU runs, or, unless NULL, up to
- * `variant` ("generic", "blas", "avx2", "avx512"), whatever lies below it included; it returns 0,
- * or -1 when the CPU cannot run that one. k_variant: the name of the one in force. */
-int k_select(k_table *t, const char *variant);
+ * k_select fills both tables up to the best variant that this CPU runs, or, unless NULL, up to
+ * `variant` ("generic", "blas", "avx2", "avx512", "avx512bf16"), whatever lies below it included;
+ * it returns 0, or -1 when the CPU cannot run that one. k_variant: the name of the one in force. */
+int k_select(k_table *wide, k_table *narrow, const char *variant);
 const char *k_variant(void);
 
 /* The method of convolution that is taken wherever it can be, by the first letters of its name

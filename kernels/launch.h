@@ -6,9 +6,9 @@
  * card.
  *
  * What a kernel may use: threadIdx, blockIdx, blockDim, gridDim; __shared__ arrays of a constant
- * size; __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync (whole warps);
- * atomicAdd, atomicMax, atomicMin, atomicCAS, atomicExch; float2/4, int4, uint2/4, uchar4; math.h,
- * rsqrtf, __umulhi and, where nothing may be fused, __fmul_rn, __fadd_rn, __dmul_rn, __dadd_rn.
+ * size; __syncthreads, __shfl_xor_sync (whole warps), atomicCAS; float4, uint4; math.h, __umulhi
+ * and, where nothing may be fused, __fmul_rn, __fadd_rn, __dmul_rn, __dadd_rn. (What else of CUDA a
+ * kernel needs is written into launch_host.h first.)
  * A block has at most 1024 threads; gridDim.y and z stay below 65536.
  *
  * A launcher is one K_LAUNCH: arguments are taken by value when it is called, everything runs in

@@ -31,9 +31,7 @@
 #define __global__ static
 #define __device__
 #define __host__
-#define __shared__      static
-#define __constant__    static const
-#define __forceinline__ inline
+#define __shared__ static
 #define __launch_bounds__(...)
 
 /* --------------------------------------------------------------------------------------- types */
@@ -42,42 +40,18 @@ struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-struct alignas(8) float2 {
-    float x, y;
-};
 struct alignas(16) float4 {
     float x, y, z, w;
-};
-struct alignas(8) int2 {
-    int x, y;
-};
-struct alignas(16) int4 {
-    int x, y, z, w;
-};
-struct alignas(8) uint2 {
-    unsigned x, y;
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
-struct alignas(4) uchar4 {
-    unsigned char x, y, z, w;
-};
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-static inline float2 make_float2(float x, float y) { return {x, y}; }
-static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
-    return {x, y, z, w};
-}
-static inline uchar4 make_uchar4(unsigned char x, unsigned char y, unsigned char z,
-                                 unsigned char w) {
     return {x, y, z, w};
 }
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
-static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
-template <class T> static inline T __ldg(const T *p) { return *p; }
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return (unsigned)((uint64_t)a * b >> 32);
 }
@@ -94,8 +68,6 @@ static inline float __uint_as_float(unsigned u) {
     memcpy(&x, &u, 4);
     return x;
 }
-static inline int __float_as_int(float x) { return (int)__float_as_uint(x); }
-static inline float __int_as_float(int i) { return __uint_as_float((unsigned)i); }
 /* Rounded each for itself, never fused. */
 static inline double __dadd_rn(double a, double b) { return a + b; }
 static inline double __dmul_rn(double a, double b) { return a * b; }
@@ -270,29 +242,15 @@ static inline unsigned lane() { return block->current % WARP; }
 } // namespace host_card
 
 static inline void __syncthreads() { host_card::wait_at(host_card::AT_BLOCK); }
-static inline void __syncwarp(unsigned = ~0u) { host_card::wait_at(host_card::AT_WARP); }
-template <class T> static inline T __shfl_sync(unsigned, T v, int lane) {
-    return host_card::exchange(v, (unsigned)lane);
-}
 template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask) {
     return host_card::exchange(v, host_card::lane() ^ (unsigned)mask);
 }
-template <class T> static inline T __shfl_down_sync(unsigned, T v, int by) {
-    unsigned to = host_card::lane() + (unsigned)by;
-    return host_card::exchange(v, to < host_card::WARP ? to : host_card::lane());
-}
 
-/* Atomics: threads take turns, so plain code is atomic. Each returns the old value. */
-template <class T> static inline T atomicExch(T *p, T v) {
-    T old = *p;
-    *p = v;
-    return old;
-}
-template <class T> static inline T atomicAdd(T *p, T v) { return atomicExch(p, (T)(*p + v)); }
-template <class T> static inline T atomicMax(T *p, T v) { return atomicExch(p, max(*p, v)); }
-template <class T> static inline T atomicMin(T *p, T v) { return atomicExch(p, min(*p, v)); }
+/* Threads take turns, so plain code is atomic. Returns the old value. */
 template <class T> static inline T atomicCAS(T *p, T expected, T v) {
-    return atomicExch(p, *p == expected ? v : *p);
+    T old = *p;
+    if (old == expected) *p = v;
+    return old;
 }
 
 /* ------------------------------------------------------------------------- errors, cards, memory
@@ -531,9 +489,6 @@ static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g
 }
 static inline cudaError_t cudaGraphDestroy(cudaGraph_t g) { return delete g, cudaSuccess; }
 static inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e) { return delete e, cudaSuccess; }
-static inline cudaError_t cudaGraphGetNodes(cudaGraph_t g, void *, size_t *n) {
-    return *n = g->size(), cudaSuccess;
-}
 static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s) {
     if (host_card::sticky) return host_card::sticky;
     host_work work = *e; /* it may be given back before it is done */

@@ -51,12 +51,12 @@ template <bool ALIGNED>
 __device__ inline row_sums sum_row(const matrix *m, const float *x, int64_t count) {
     float v[4], most = -INFINITY, ones = 0, others = 0;
     FOR_FOURS(*m, i, count) {
-        k_load4<ALIGNED>(x + i, count - i, v, -INFINITY);
+        k_load<ALIGNED>(x + i, count - i, v, -INFINITY);
         for (int k = 0; k < 4; k++) most = fmaxf(most, v[k]);
     }
     most = k_team_max(most, m->width);
     FOR_FOURS(*m, i, count) {
-        k_load4<ALIGNED>(x + i, count - i, v, -INFINITY);
+        k_load<ALIGNED>(x + i, count - i, v, -INFINITY);
         for (int k = 0; k < 4; k++) {
             float e = expf(v[k] - most);
             if (v[k] == most)
@@ -74,9 +74,9 @@ __global__ void __launch_bounds__(1024) softmax_kernel(matrix m, const float *x,
         row_sums s = sum_row<ALIGNED>(&m, x + at, count);
         float sum = s.ones + s.others, v[4];
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(x + at + i, count - i, v);
+            k_load<ALIGNED>(x + at + i, count - i, v);
             for (int k = 0; k < 4; k++) v[k] = expf(v[k] - s.max) / sum;
-            k_store4<ALIGNED>(y + at + i, count - i, v);
+            k_store<ALIGNED>(y + at + i, count - i, v);
         }
     }
 }
@@ -92,9 +92,9 @@ __global__ void __launch_bounds__(1024) log_softmax_kernel(matrix m, const float
         row_sums s = sum_row<ALIGNED>(&m, x + at, count);
         float log_sum = log1pf(s.ones - 1 + s.others), v[4];
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(x + at + i, count - i, v);
+            k_load<ALIGNED>(x + at + i, count - i, v);
             for (int k = 0; k < 4; k++) v[k] = v[k] - s.max - log_sum;
-            k_store4<ALIGNED>(y + at + i, count - i, v);
+            k_store<ALIGNED>(y + at + i, count - i, v);
         }
     }
 }
@@ -111,16 +111,16 @@ __global__ void __launch_bounds__(1024)
     FOR_ROWS(m, row, at, count) {
         float a[4], b[4], dot = 0;
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(y + at + i, count - i, a);
-            k_load4<ALIGNED>(dy + at + i, count - i, b);
+            k_load<ALIGNED>(y + at + i, count - i, a);
+            k_load<ALIGNED>(dy + at + i, count - i, b);
             for (int k = 0; k < 4; k++) dot += a[k] * b[k];
         }
         dot = k_team_sum(dot, m.width);
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(y + at + i, count - i, a);
-            k_load4<ALIGNED>(dy + at + i, count - i, b);
+            k_load<ALIGNED>(y + at + i, count - i, a);
+            k_load<ALIGNED>(dy + at + i, count - i, b);
             for (int k = 0; k < 4; k++) a[k] *= b[k] - dot;
-            k_store4<ALIGNED>(dx + at + i, count - i, a);
+            k_store<ALIGNED>(dx + at + i, count - i, a);
         }
     }
 }
@@ -138,15 +138,15 @@ __global__ void __launch_bounds__(1024)
     FOR_ROWS(m, row, at, count) {
         float a[4], b[4], sum = 0;
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(dy + at + i, count - i, b);
+            k_load<ALIGNED>(dy + at + i, count - i, b);
             for (int k = 0; k < 4; k++) sum += b[k];
         }
         sum = k_team_sum(sum, m.width);
         FOR_FOURS(m, i, count) {
-            k_load4<ALIGNED>(y + at + i, count - i, a);
-            k_load4<ALIGNED>(dy + at + i, count - i, b);
+            k_load<ALIGNED>(y + at + i, count - i, a);
+            k_load<ALIGNED>(dy + at + i, count - i, b);
             for (int k = 0; k < 4; k++) b[k] -= expf(a[k]) * sum;
-            k_store4<ALIGNED>(dx + at + i, count - i, b);
+            k_store<ALIGNED>(dx + at + i, count - i, b);
         }
     }
 }
@@ -189,10 +189,10 @@ __global__ void __launch_bounds__(1024)
         int64_t target = count ? label[row] : 0;
         FOR_FOURS(m, i, count) {
             float v[4];
-            k_load4<ALIGNED>(logp + at + i, count - i, v);
+            k_load<ALIGNED>(logp + at + i, count - i, v);
             for (int k = 0; k < 4; k++)
                 v[k] = (i + k == target ? expm1f(v[k]) : expf(v[k])) * scale;
-            k_store4<ALIGNED>(dx + at + i, count - i, v);
+            k_store<ALIGNED>(dx + at + i, count - i, v);
         }
     }
 }

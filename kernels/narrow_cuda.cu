@@ -17,18 +17,10 @@ namespace {
 /* ------------------------------------------------------------------------------------- the passes
  */
 
-__device__ inline void move_eight(const float *from, k_bf16 *to) {
-    float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
-    *(uint4 *)to = make_uint4(k_bf16_pair(a.x, a.y), k_bf16_pair(a.z, a.w), k_bf16_pair(b.x, b.y),
-                              k_bf16_pair(b.z, b.w));
-}
-
-__device__ inline void move_eight(const k_bf16 *from, float *to) {
-    for (int half = 0; half < EIGHT; half += 4) {
-        float v[4];
-        k_whole4(from + half, v);
-        k_put_whole4(to + half, v);
-    }
+template <class From, class To> __device__ inline void move_eight(const From *from, To *to) {
+    float v[EIGHT];
+    k_take(from, v);
+    k_give(to, v);
 }
 
 /* An item is eight columns of a row, of which a row has `eights`. */

@@ -3,9 +3,9 @@
  * Contract: the slots in kernels.h; x has rows of ldx elements, y and dy of ldy, dx of lddx. Those
  * of batch norm may be bf16, as T says; nothing else is. Memory-bound. Bytes an element: batch
  * statistics 4, forward 8, backward 20 (x and dy are read twice, dx written), half as many where
- * they are bf16; group norm 8 and 12 where a group stays in the cache between its two walks, 12 and
- * 20 where not, and 8 more for dgamma and dbeta. A group of fewer than four channels wastes most of
- * each line.
+ * they are bf16, 16 of them an access (8 of bf16 whose rows begin or end within 16); group norm 8
+ * and 12 where a group stays in the cache between its two walks, 12 and 20 where not, and 8 more
+ * for dgamma and dbeta. A group of fewer than four channels wastes most of each line.
  *
  * Sums over many rows are cut into slices of rows, by the shape alone; each slice leaves its part
  * in scratch memory, and a second kernel adds the parts up in their order, in double.
@@ -44,18 +44,18 @@ int64_t norm_scratch(const k_norm *s) {
 }
 
 /* The sum over the block's y, in each of its threads. */
-template <class T> __device__ inline void column_sum(T v[4]) {
-    __shared__ T sum[4][K_COLUMN_THREADS];
+template <class W, class T> __device__ inline void column_sum(T (&v)[W::own]) {
+    __shared__ T sum[W::own][W::threads];
     int me = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads(); /* those of the last sum have been read */
-    for (int k = 0; k < 4; k++) sum[k][me] = v[k];
+    for (int k = 0; k < W::own; k++) sum[k][me] = v[k];
     for (unsigned half = blockDim.y / 2; half; half /= 2) {
         __syncthreads();
         if (threadIdx.y >= half) continue;
-        for (int k = 0; k < 4; k++) sum[k][me] += sum[k][me + half * blockDim.x];
+        for (int k = 0; k < W::own; k++) sum[k][me] += sum[k][me + half * blockDim.x];
     }
     __syncthreads();
-    for (int k = 0; k < 4; k++) v[k] = sum[k][threadIdx.x];
+    for (int k = 0; k < W::own; k++) v[k] = sum[k][threadIdx.x];
 }
 
 /* The same for the blocks that merge slices, in double. */
@@ -78,19 +78,18 @@ dim3 merge_grid(int64_t c, int arrays) {
 
 /* ------------------------------------------------------------------------ statistics of a batch */
 
-/* Of four channels: how many values, their mean and the squares around it, all of them counted from
- * `base`, the first row of the matrix: a mean far from 0 would cost digits in every step. */
-struct moments {
-    float n, mean[4], square[4], base[4];
-};
+/* Of a thread's channels: how many values, their mean and the squares around it, all of them
+ * counted from `base`, the first row of the matrix: a mean far from 0 would cost digits in every
+ * step. */
+template <int V> struct moments { float n, mean[V], square[V], base[V]; };
 
 /* Joins the moments of U rows, `step` elements apart, to m. */
-template <bool ALIGNED, int U, class T>
-__device__ inline void join_rows(moments *m, const T *x, int64_t step, int64_t n) {
-    float v[U][4];
-    for (int u = 0; u < U; u++) k_load4<ALIGNED>(x + u * step, n, v[u]);
+template <class W, int U, class T>
+__device__ inline void join_rows(moments<W::own> *m, const T *x, int64_t step, int64_t n) {
+    float v[U][W::own];
+    for (int u = 0; u < U; u++) k_load<W::whole>(x + u * step, n, v[u]);
     float total = m->n + U, share = U / total, weight = m->n * share;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < W::own; k++) {
         float mean = 0, square = 0;
         for (int u = 0; u < U; u++) mean += v[u][k] -= m->base[k];
         mean /= U;
@@ -104,32 +103,32 @@ __device__ inline void join_rows(moments *m, const T *x, int64_t step, int64_t n
 
 /* The mean, counted from the first row, and the squares of each slice; of the `whole` matrix mean
  * and variance. */
-template <bool ALIGNED, class T>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, class T>
+__global__ void __launch_bounds__(W::threads)
     stats_kernel(k_norm s, int64_t slice, bool whole, const T *x, float *mean, float *square) {
-    int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
+    int64_t c = k_channel(W::own), n = s.c - c, step = blockDim.y;
     int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
-    moments m = {};
+    moments<W::own> m = {};
     if (n > 0 && begin < end) {
         int64_t r = begin + threadIdx.y;
         x += c;
-        k_load4<ALIGNED>(x, n, m.base);
+        k_load<W::whole>(x, n, m.base);
         for (; r + (ROWS - 1) * step < end; r += ROWS * step)
-            join_rows<ALIGNED, ROWS>(&m, x + r * s.ldx, step * s.ldx, n);
-        for (; r < end; r += step) join_rows<ALIGNED, 1>(&m, x + r * s.ldx, 0, n);
+            join_rows<W, ROWS>(&m, x + r * s.ldx, step * s.ldx, n);
+        for (; r < end; r += step) join_rows<W, 1>(&m, x + r * s.ldx, 0, n);
     }
-    double sum[4]; /* of numbers as large as the base, where the mean may be close to 0 */
-    float around[4], rows = (float)(end - begin);
-    for (int k = 0; k < 4; k++) sum[k] = (double)m.n * m.mean[k];
-    column_sum(sum);
-    for (int k = 0; k < 4; k++) {
+    double sum[W::own]; /* of numbers as large as the base, where the mean may be close to 0 */
+    float around[W::own], rows = (float)(end - begin);
+    for (int k = 0; k < W::own; k++) sum[k] = (double)m.n * m.mean[k];
+    column_sum<W>(sum);
+    for (int k = 0; k < W::own; k++) {
         sum[k] /= rows;
         float d = m.mean[k] - (float)sum[k];
         around[k] = m.n > 0 ? m.square[k] + m.n * d * d : 0;
     }
-    column_sum(around);
+    column_sum<W>(around);
     if (threadIdx.y) return;
-    for (int k = 0; k < 4 && k < n; k++) {
+    for (int k = 0; k < W::own && k < n; k++) {
         mean[blockIdx.y * s.c + c + k] = (float)(whole ? m.base[k] + sum[k] : sum[k]);
         square[blockIdx.y * s.c + c + k] = whole ? around[k] / rows : around[k];
     }
@@ -160,11 +159,13 @@ void batch_stats(const k_norm *s, const float *x_, float *mean, float *var, void
     if (!s->c) return;
     const T *x = (const T *)x_;
     slices cut = cut_rows(s);
-    bool whole = cut.count == 1, aligned = k_aligned(x, s->ldx, s->c);
+    bool whole = cut.count == 1;
     float *means = whole ? mean : (float *)scratch;
     float *squares = whole ? var : means + cut.count * s->c;
-    auto kernel = aligned ? stats_kernel<true, T> : stats_kernel<false, T>;
-    K_LAUNCH(kernel, cut.grid, cut.block, *s, cut.rows, whole, x, means, squares);
+    k_with_width<T>(k_at_once(x, s->ldx, s->c), [&](auto width) {
+        K_LAUNCH((stats_kernel<decltype(width), T>), cut.grid, k_column_threads(cut.block, width),
+                 *s, cut.rows, whole, x, means, squares);
+    });
     if (whole) return;
     K_LAUNCH(merge_stats_kernel<T>, merge_grid(s->c, 1), dim3(MERGE_X, MERGE_Y), *s, cut.rows,
              cut.count, x, means, squares, mean, var);
@@ -172,40 +173,42 @@ void batch_stats(const k_norm *s, const float *x_, float *mean, float *var, void
 
 /* ----------------------------------------------------------------------------------- batch norm */
 
-/* The four channels' values of a vector that may be absent. */
+/* The values of a thread's channels in a vector that may be absent. */
+template <int V>
 __device__ inline void load_channels(const float *p, int64_t c, int64_t n, float otherwise,
-                                     float v[4]) {
-    for (int k = 0; k < 4; k++) v[k] = p && k < n ? p[c + k] : otherwise;
+                                     float (&v)[V]) {
+    for (int k = 0; k < V; k++) v[k] = p && k < n ? p[c + k] : otherwise;
 }
 
 /* RELU: with ReLU behind it, after the sum with `add` where that is given. NaN stays. */
-template <bool ALIGNED, bool RELU, class T>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, bool RELU, class T>
+__global__ void __launch_bounds__(W::threads)
     batch_norm_kernel(k_norm s, const T *x, const float *mean, const float *rstd,
                       const float *gamma, const float *beta, const T *add, int64_t ldadd, T *y) {
-    int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
     if (n <= 0) return;
-    float m[4], scale[4], g[4], shift[4];
+    float m[V], scale[V], g[V], shift[V];
     load_channels(mean, c, n, 0, m);
     load_channels(rstd, c, n, 0, scale);
     load_channels(gamma, c, n, 1, g);
     load_channels(beta, c, n, 0, shift);
-    for (int k = 0; k < 4; k++) scale[k] *= g[k];
+    for (int k = 0; k < V; k++) scale[k] *= g[k];
     for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < s.rows; r += 2 * step) {
-        float v[2][4] = {}, other[2][4] = {}; /* two rows under way at once */
+        float v[2][V] = {}, other[2][V] = {}; /* two rows under way at once */
         for (int u = 0; u < 2; u++) {
             if (r + u * step >= s.rows) continue;
-            k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, v[u]);
-            if (RELU && add) k_load4<ALIGNED>(add + (r + u * step) * ldadd + c, n, other[u]);
+            k_load<W::whole>(x + (r + u * step) * s.ldx + c, n, v[u]);
+            if (RELU && add) k_load<W::whole>(add + (r + u * step) * ldadd + c, n, other[u]);
         }
         for (int u = 0; u < 2; u++) {
             if (r + u * step >= s.rows) continue;
-            for (int k = 0; k < 4; k++) {
+            for (int k = 0; k < V; k++) {
                 v[u][k] = (v[u][k] - m[k]) * scale[k] + shift[k];
                 if (RELU && add) v[u][k] += other[u][k];
                 if (RELU && v[u][k] < 0) v[u][k] = 0;
             }
-            k_store4<ALIGNED>(y + (r + u * step) * s.ldy + c, n, v[u]);
+            k_store<W::whole>(y + (r + u * step) * s.ldy + c, n, v[u]);
         }
     }
 }
@@ -214,12 +217,13 @@ template <class T, bool RELU>
 void launch_norm(const k_norm *s, const T *x, const float *mean, const float *rstd,
                  const float *gamma, const float *beta, const T *add, int64_t ldadd, T *y) {
     if (!s->c || !s->rows) return;
-    dim3 block = k_column_block(s->c);
-    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c) &&
-                   (!add || k_aligned(add, ldadd, s->c));
-    auto kernel = aligned ? batch_norm_kernel<true, RELU, T> : batch_norm_kernel<false, RELU, T>;
-    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, mean, rstd, gamma, beta,
-             add, ldadd, y);
+    dim3 block = k_column_block(s->c), grid = k_column_grid(block, s->c, s->rows);
+    int at_once = min(k_at_once(x, s->ldx, s->c), k_at_once(y, s->ldy, s->c));
+    if (add) at_once = min(at_once, k_at_once(add, ldadd, s->c));
+    k_with_width<T>(at_once, [&](auto width) {
+        K_LAUNCH((batch_norm_kernel<decltype(width), RELU, T>), grid,
+                 k_column_threads(block, width), *s, x, mean, rstd, gamma, beta, add, ldadd, y);
+    });
 }
 
 template <class T>
@@ -241,13 +245,14 @@ void batch_norm_relu(const k_norm *s, const float *x, const float *mean, const f
  * dbeta = sum dy, dgamma = sum dy xhat over all rows. Mean and rstd are those of the channel, or,
  * GROUPED, of the row's sample and the channel's group. */
 
-/* Mean and rstd of four channels; GROUPED: in the sample of row r. */
-template <bool GROUPED>
+/* Mean and rstd of a thread's channels; GROUPED: in the sample of row r. */
+template <bool GROUPED, int V>
 __device__ inline void load_moments(const k_norm *s, const float *mean, const float *rstd,
-                                    int64_t c, int64_t n, int64_t r, float m[4], float scale[4]) {
+                                    int64_t c, int64_t n, int64_t r, float (&m)[V],
+                                    float (&scale)[V]) {
     if constexpr (GROUPED) {
         int64_t first = r / s->pixels * s->groups, width = s->c / s->groups;
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < V; k++) {
             int64_t i = first + min(c + k, s->c - 1) / width;
             m[k] = mean[i];
             scale[k] = rstd[i];
@@ -258,34 +263,35 @@ __device__ inline void load_moments(const k_norm *s, const float *mean, const fl
     }
 }
 
-template <bool ALIGNED, bool GROUPED, class T>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, bool GROUPED, class T>
+__global__ void __launch_bounds__(W::threads)
     grad_sums_kernel(k_norm s, int64_t slice, const T *x, const T *dy, const float *mean,
                      const float *rstd, float *dgamma, float *dbeta) {
-    int64_t c = k_channel(), n = s.c - c, step = blockDim.y;
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c, step = blockDim.y;
     int64_t begin = blockIdx.y * slice, end = min(begin + slice, s.rows);
-    float dot[4] = {}, sum[4] = {}, m[4], scale[4];
+    float dot[V] = {}, sum[V] = {}, m[V], scale[V];
     if (n > 0 && !GROUPED) load_moments<GROUPED>(&s, mean, rstd, c, n, 0, m, scale);
     for (int64_t r = begin + threadIdx.y; n > 0 && r < end; r += 2 * step) {
-        float a[2][4] = {}, b[2][4] = {}; /* two rows under way at once */
+        float a[2][V] = {}, b[2][V] = {}; /* two rows under way at once */
         for (int u = 0; u < 2; u++) {
             if (r + u * step >= end) continue;
-            k_load4<ALIGNED>(x + (r + u * step) * s.ldx + c, n, a[u]);
-            k_load4<ALIGNED>(dy + (r + u * step) * s.ldy + c, n, b[u]);
+            k_load<W::whole>(x + (r + u * step) * s.ldx + c, n, a[u]);
+            k_load<W::whole>(dy + (r + u * step) * s.ldy + c, n, b[u]);
         }
         for (int u = 0; u < 2; u++) {
             if (r + u * step >= end) continue;
             if (GROUPED) load_moments<GROUPED>(&s, mean, rstd, c, n, r + u * step, m, scale);
-            for (int k = 0; k < 4; k++) {
+            for (int k = 0; k < V; k++) {
                 sum[k] += b[u][k];
                 dot[k] += b[u][k] * ((a[u][k] - m[k]) * scale[k]);
             }
         }
     }
-    column_sum(dot);
-    column_sum(sum);
+    column_sum<W>(dot);
+    column_sum<W>(sum);
     if (threadIdx.y) return;
-    for (int k = 0; k < 4 && k < n; k++) {
+    for (int k = 0; k < V && k < n; k++) {
         dgamma[blockIdx.y * s.c + c + k] = dot[k];
         dbeta[blockIdx.y * s.c + c + k] = sum[k];
     }
@@ -313,11 +319,12 @@ void grad_sums(const k_norm *s, const T *x, const T *dy, const float *mean, cons
     if (!*dgamma) *dgamma = spare;
     if (!*dbeta) *dbeta = spare + s->c;
     bool whole = cut.count == 1;
-    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c);
     float *dots = whole ? *dgamma : part, *sums = whole ? *dbeta : part + cut.count * s->c;
-    auto kernel =
-        aligned ? grad_sums_kernel<true, GROUPED, T> : grad_sums_kernel<false, GROUPED, T>;
-    K_LAUNCH(kernel, cut.grid, cut.block, *s, cut.rows, x, dy, mean, rstd, dots, sums);
+    int at_once = min(k_at_once(x, s->ldx, s->c), k_at_once(dy, s->ldy, s->c));
+    k_with_width<T>(at_once, [&](auto width) {
+        K_LAUNCH((grad_sums_kernel<decltype(width), GROUPED, T>), cut.grid,
+                 k_column_threads(cut.block, width), *s, cut.rows, x, dy, mean, rstd, dots, sums);
+    });
     if (whole) return;
     K_LAUNCH(merge_sums_kernel, merge_grid(s->c, 2), dim3(MERGE_X, MERGE_Y), s->c, cut.count, part,
              *dgamma, *dbeta);
@@ -326,31 +333,32 @@ void grad_sums(const k_norm *s, const T *x, const T *dy, const float *mean, cons
 /* ------------------------------------------------------------------------- batch norm, backward */
 
 /* dx = gamma rstd (dy - dbeta / rows - xhat dgamma / rows); sums that are NULL are 0. */
-template <bool ALIGNED, class T>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, class T>
+__global__ void __launch_bounds__(W::threads)
     batch_norm_dx_kernel(k_norm s, const T *x, const T *dy, const float *mean, const float *rstd,
                          const float *gamma, const float *dgamma, const float *dbeta, T *dx) {
-    int64_t c = k_channel(), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c, step = (int64_t)gridDim.y * blockDim.y;
     if (n <= 0) return;
-    float m[4], scale[4], g[4], slope[4], shift[4], rows = (float)s.rows;
+    float m[V], scale[V], g[V], slope[V], shift[V], rows = (float)s.rows;
     load_channels(mean, c, n, 0, m);
     load_channels(rstd, c, n, 0, scale);
     load_channels(gamma, c, n, 1, g);
     load_channels(dgamma, c, n, 0, slope);
     load_channels(dbeta, c, n, 0, shift);
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < V; k++) {
         slope[k] = scale[k] * slope[k] / rows;
         shift[k] /= rows;
         scale[k] *= g[k];
     }
     for (int64_t r = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; r < s.rows; r += step) {
-        float a[4] = {}, b[4];
-        if (dbeta) k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
-        k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+        float a[V] = {}, b[V];
+        if (dbeta) k_load<W::whole>(x + r * s.ldx + c, n, a);
+        k_load<W::whole>(dy + r * s.ldy + c, n, b);
         if (dbeta)
-            for (int k = 0; k < 4; k++) b[k] -= shift[k] + (a[k] - m[k]) * slope[k];
-        for (int k = 0; k < 4; k++) b[k] *= scale[k];
-        k_store4<ALIGNED>(dx + r * s.lddx + c, n, b);
+            for (int k = 0; k < V; k++) b[k] -= shift[k] + (a[k] - m[k]) * slope[k];
+        for (int k = 0; k < V; k++) b[k] *= scale[k];
+        k_store<W::whole>(dx + r * s.lddx + c, n, b);
     }
 }
 
@@ -365,12 +373,13 @@ void batch_norm_grad(const k_norm *s, const float *x_, const float *dy_, const f
         grad_sums<false>(s, x, dy, mean, rstd, &dgamma, &dbeta, scratch);
     if (!training) dgamma = dbeta = 0;
     if (!dx || !s->rows) return;
-    dim3 block = k_column_block(s->c);
-    bool aligned =
-        k_aligned(x, s->ldx, s->c) && k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->lddx, s->c);
-    auto kernel = aligned ? batch_norm_dx_kernel<true, T> : batch_norm_dx_kernel<false, T>;
-    K_LAUNCH(kernel, k_column_grid(block, s->c, s->rows), block, *s, x, dy, mean, rstd, gamma,
-             dgamma, dbeta, dx);
+    dim3 block = k_column_block(s->c), grid = k_column_grid(block, s->c, s->rows);
+    int at_once = min(min(k_at_once(x, s->ldx, s->c), k_at_once(dy, s->ldy, s->c)),
+                      k_at_once(dx, s->lddx, s->c));
+    k_with_width<T>(at_once, [&](auto width) {
+        K_LAUNCH((batch_norm_dx_kernel<decltype(width), T>), grid, k_column_threads(block, width),
+                 *s, x, dy, mean, rstd, gamma, dgamma, dbeta, dx);
+    });
 }
 
 /* -------------------------------------------------------------------------------------- group norm
@@ -449,7 +458,7 @@ __global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
         real values = 0, m = 0, square = 0, base = x[p.row_begin * s.ldx + p.channel];
         float v[4];
         FOR_PLACE(p, r, c, n) {
-            k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
+            k_load<ALIGNED>(x + r * s.ldx + c, n, v);
             join_four(v, n, base, &values, &m, &square);
         }
         double exact = k_team_sum((double)values * m, w.width) / size; /* as in stats_kernel */
@@ -458,12 +467,12 @@ __global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
         real scale = 1 / sqrt(square / size + eps);
         FOR_PLACE(p, r, c, n) {
             float g[4], b[4];
-            k_load4<ALIGNED>(x + r * s.ldx + c, n, v);
+            k_load<ALIGNED>(x + r * s.ldx + c, n, v);
             load_channels(gamma, c, n, 1, g);
             load_channels(beta, c, n, 0, b);
             for (int k = 0; k < 4; k++)
                 v[k] = (float)((v[k] - base - centre) * scale * g[k] + b[k]);
-            k_store4<ALIGNED>(y + r * s.ldy + c, n, v);
+            k_store<ALIGNED>(y + r * s.ldy + c, n, v);
         }
         if (p.writes < 0) continue;
         mean[p.writes] = (float)(base + exact);
@@ -507,8 +516,8 @@ __global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
         real m = mean[group], scale = rstd[group], sum = 0, dot = 0;
         float a[4], b[4], g[4];
         FOR_PLACE(p, r, c, n) {
-            k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
-            k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+            k_load<ALIGNED>(x + r * s.ldx + c, n, a);
+            k_load<ALIGNED>(dy + r * s.ldy + c, n, b);
             load_channels(gamma, c, n, 1, g);
             for (int k = 0; k < 4; k++) {
                 sum += (real)b[k] * g[k];
@@ -518,12 +527,12 @@ __global__ void __launch_bounds__(sizeof(real) == 8 ? 256 : 1024)
         sum = k_team_sum(sum, w.width) / size;
         dot = k_team_sum(dot, w.width) / size;
         FOR_PLACE(p, r, c, n) {
-            k_load4<ALIGNED>(x + r * s.ldx + c, n, a);
-            k_load4<ALIGNED>(dy + r * s.ldy + c, n, b);
+            k_load<ALIGNED>(x + r * s.ldx + c, n, a);
+            k_load<ALIGNED>(dy + r * s.ldy + c, n, b);
             load_channels(gamma, c, n, 1, g);
             for (int k = 0; k < 4; k++)
                 b[k] = (float)(scale * ((real)b[k] * g[k] - sum - (a[k] - m) * scale * dot));
-            k_store4<ALIGNED>(dx + r * s.lddx + c, n, b);
+            k_store<ALIGNED>(dx + r * s.lddx + c, n, b);
         }
     }
 }

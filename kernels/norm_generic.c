@@ -1,130 +1,23 @@
-/* norm_generic.c - batch and group normalization, forward and backward, of activation matrices.
+/* norm_generic.c - batch and group normalization, forward and backward, of activation matrices;
+ * norm_plain.h has the loops of batch norm.
  *
  * Contract: k_norm and the slots in kernels.h. x has rows of ldx floats, y and dy of ldy, dx of
  * lddx. Absent (NULL) gamma and beta stand for 1 and 0; absent outputs are not wanted.
  *
- * Surprising: channels are taken in blocks of 16, a cache line, as a walk down a single column
- * would fetch every line 16 times over. */
-#include "kernels.h"
-#include "strided.h"
+ * Surprising: group norm, which no net of ours is made of, is plain in every variant, and float32
+ * in both tables. */
+#include "norm_plain.h"
 
 #include <math.h>
-
-enum { BLOCK = 16, GRAIN = 1 << 14 /* elements */ };
 
 typedef struct {
     const k_norm *s;
     const float *x, *dy, *gamma, *beta;
     const float *mean_in, *rstd_in;
-    float *y, *mean, *spread; /* spread: var or rstd */
+    float *y, *mean, *rstd;
     float *dx, *dgamma, *dbeta;
     float eps;
-    int training;
 } job;
-
-static int64_t block_count(const k_norm *s) { return (s->c + BLOCK - 1) / BLOCK; }
-static int64_t rows_at_once(const k_norm *s) { return k_max(1, GRAIN / k_max(s->c, 1)); }
-
-/* ----------------------------------------------------------------------------------- batch norm */
-
-static void stats_blocks(void *ctx, int64_t begin, int64_t end) {
-    const job *j = ctx;
-    const k_norm *s = j->s;
-    for (int64_t b = begin; b < end; b++) {
-        int64_t first = b * BLOCK, width = k_min(BLOCK, s->c - first);
-        double mean[BLOCK] = {0}, square[BLOCK] = {0};
-        for (int64_t r = 0; r < s->rows; r++)
-            for (int64_t c = 0; c < width; c++) mean[c] += j->x[r * s->ldx + first + c];
-        for (int64_t c = 0; c < width; c++) mean[c] /= s->rows;
-        for (int64_t r = 0; r < s->rows; r++) {
-            for (int64_t c = 0; c < width; c++) {
-                double d = j->x[r * s->ldx + first + c] - mean[c];
-                square[c] += d * d;
-            }
-        }
-        for (int64_t c = 0; c < width; c++) {
-            j->mean[first + c] = mean[c];
-            j->spread[first + c] = square[c] / s->rows;
-        }
-    }
-}
-
-static void batch_stats(const k_norm *s, const float *x, float *mean, float *var, void *scratch) {
-    (void)scratch;
-    job j = {.s = s, .x = x, .mean = mean, .spread = var};
-    k_parallel(block_count(s), 1, stats_blocks, &j);
-}
-
-static void batch_norm_rows(void *ctx, int64_t begin, int64_t end) {
-    const job *j = ctx;
-    const k_norm *s = j->s;
-    for (int64_t r = begin; r < end; r++) {
-        for (int64_t c = 0; c < s->c; c++) {
-            float scale = j->gamma ? j->gamma[c] : 1, shift = j->beta ? j->beta[c] : 0;
-            float xhat = (j->x[r * s->ldx + c] - j->mean_in[c]) * j->rstd_in[c];
-            j->y[r * s->ldy + c] = xhat * scale + shift;
-        }
-    }
-}
-
-static void batch_norm(const k_norm *s, const float *x, const float *mean, const float *rstd,
-                       const float *gamma, const float *beta, float *y) {
-    job j = {
-        .s = s, .x = x, .mean_in = mean, .rstd_in = rstd, .gamma = gamma, .beta = beta, .y = y};
-    k_parallel(s->rows, rows_at_once(s), batch_norm_rows, &j);
-}
-
-/* dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) in training, gamma rstd dy otherwise. */
-static void batch_norm_grad_blocks(void *ctx, int64_t begin, int64_t end) {
-    const job *j = ctx;
-    const k_norm *s = j->s;
-    for (int64_t b = begin; b < end; b++) {
-        int64_t first = b * BLOCK, width = k_min(BLOCK, s->c - first);
-        double dbeta[BLOCK] = {0}, dgamma[BLOCK] = {0};
-        const float *mean = j->mean_in + first, *rstd = j->rstd_in + first;
-        for (int64_t r = 0; r < s->rows; r++) {
-            const float *x = j->x + r * s->ldx + first, *dy = j->dy + r * s->ldy + first;
-            for (int64_t c = 0; c < width; c++) {
-                dbeta[c] += dy[c];
-                dgamma[c] += dy[c] * ((double)x[c] - mean[c]) * rstd[c];
-            }
-        }
-        for (int64_t c = 0; c < width; c++) {
-            if (j->dgamma) j->dgamma[first + c] = dgamma[c];
-            if (j->dbeta) j->dbeta[first + c] = dbeta[c];
-        }
-        if (!j->dx) continue;
-        for (int64_t r = 0; r < s->rows; r++) {
-            const float *x = j->x + r * s->ldx + first, *dy = j->dy + r * s->ldy + first;
-            float *dx = j->dx + r * s->lddx + first;
-            for (int64_t c = 0; c < width; c++) {
-                double scale = (j->gamma ? j->gamma[first + c] : 1) * (double)rstd[c];
-                double xhat = ((double)x[c] - mean[c]) * rstd[c];
-                double shift = j->training ? (dbeta[c] + xhat * dgamma[c]) / s->rows : 0;
-                dx[c] = scale * (dy[c] - shift);
-            }
-        }
-    }
-}
-
-static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, const float *mean,
-                            const float *rstd, const float *gamma, int training, float *dx,
-                            float *dgamma, float *dbeta, void *scratch) {
-    (void)scratch;
-    job j = {.s = s,
-             .x = x,
-             .dy = dy,
-             .mean_in = mean,
-             .rstd_in = rstd,
-             .gamma = gamma,
-             .training = training,
-             .dx = dx,
-             .dgamma = dgamma,
-             .dbeta = dbeta};
-    k_parallel(block_count(s), 1, batch_norm_grad_blocks, &j);
-}
-
-/* ----------------------------------------------------------------------------------- group norm */
 
 /* The elements of group i, counted over samples and groups: row r, channel c of the matrix. */
 #define FOR_GROUP(s, i, r, c)                                                                      \
@@ -154,7 +47,7 @@ static void group_norm_groups(void *ctx, int64_t begin, int64_t end) {
             j->y[r * s->ldy + c] = xhat * (j->gamma ? j->gamma[c] : 1) + (j->beta ? j->beta[c] : 0);
         }
         j->mean[i] = mean;
-        j->spread[i] = rstd;
+        j->rstd[i] = rstd;
     }
 }
 
@@ -168,7 +61,7 @@ static void group_norm(const k_norm *s, const float *x, const float *gamma, cons
              .eps = eps,
              .y = y,
              .mean = mean,
-             .spread = rstd};
+             .rstd = rstd};
     k_parallel(group_count(s), groups_at_once(s), group_norm_groups, &j);
 }
 
@@ -254,9 +147,7 @@ static void running(int64_t n, float keep, float take, const float *x, int64_t s
 }
 
 void k_norm_generic(k_table *t) {
-    t->batch_stats = batch_stats;
-    t->batch_norm = batch_norm;
-    t->batch_norm_grad = batch_norm_grad;
+    norm_plain(t);
     t->group_norm = group_norm;
     t->group_norm_grad = group_norm_grad;
     t->norm_scratch = norm_scratch;

@@ -14,18 +14,18 @@ enum { GRAIN = 1 << 14 }; /* elements a thread takes at once */
 
 static int64_t rows_at_once(int64_t columns) { return k_max(1, GRAIN / k_max(columns, 1)); }
 
-static void vec_put(float *p, vec x, int64_t n, int stream) {
-    if (stream)
-        vec_stream(p, x);
+static void put(element *p, vec x, int64_t n, int streams) {
+    if (streams)
+        stream(p, x);
     else
-        vec_store_upto(p, x, n);
+        store_upto(p, x, n);
 }
 
 /* ----------------------------------------------------------------------------------- statistics */
 
 static panel panel_of(const k_norm *s, const float *x, enum fold fold, int64_t first) {
     return (panel){.fold = fold,
-                   .x = x + first,
+                   .x = elements_of(x) + first,
                    .columns = k_min(COLUMNS, s->c - first),
                    .rows = s->rows,
                    .nr = 1,
@@ -53,9 +53,9 @@ static void batch_stats(const k_norm *s, const float *x, float *mean, float *var
 typedef struct {
     int64_t columns, joined;    /* of the panel; rows that are worked on as one */
     int64_t rows, ldx, ldy, ld; /* ld: of the output */
-    const float *x, *dy;
-    float *y;
-    int stream;
+    const element *x, *dy;
+    element *y;
+    int streams;
     float mean[COLUMNS], scale[COLUMNS], shift[COLUMNS], slope[COLUMNS];
 } rows_job;
 
@@ -64,24 +64,23 @@ enum pass { FORWARD, BACKWARD, BACKWARD_FIXED }; /* fixed: the statistics are co
 /* One row of n numbers; coefficients repeat after joined * columns of them. */
 __attribute__((always_inline)) static inline void norm_row(enum pass pass, const rows_job *j,
                                                            int64_t r, int64_t columns) {
-    const float *x = j->x + r * j->ldx, *dy = j->dy + r * j->ldy;
-    float *y = j->y + r * j->ld;
-    const int stream = j->stream;
+    const element *x = j->x + r * j->ldx, *dy = j->dy + r * j->ldy;
+    element *y = j->y + r * j->ld;
+    const int streams = j->streams;
     for (int64_t c = 0; c < columns; c += LANES) {
         const int64_t n = columns - c;
         const vec scale = vec_load(j->scale + c);
         vec value;
         if (pass == BACKWARD_FIXED) {
-            value = vec_load_upto(dy + c, n) * scale;
+            value = load_upto(dy + c, n) * scale;
         } else {
-            vec d = vec_load_upto(x + c, n) - vec_load(j->mean + c), shift = vec_load(j->shift + c);
+            vec d = load_upto(x + c, n) - vec_load(j->mean + c), shift = vec_load(j->shift + c);
             if (pass == FORWARD)
                 value = vec_fma(d, scale, shift);
             else
-                value =
-                    (vec_load_upto(dy + c, n) - vec_fma(d, vec_load(j->slope + c), shift)) * scale;
+                value = (load_upto(dy + c, n) - vec_fma(d, vec_load(j->slope + c), shift)) * scale;
         }
-        vec_put(y + c, value, n, stream);
+        put(y + c, value, n, streams);
     }
 }
 
@@ -93,7 +92,7 @@ __attribute__((always_inline)) static inline void norm_rows(enum pass pass, cons
     int64_t first = (pass == FORWARD ? begin : count - end) * j->joined;
     for (int64_t i = begin; i < end; i++, first += j->joined)
         norm_row(pass, j, first, k_min(j->joined, j->rows - first) * j->columns);
-    if (j->stream) vec_stream_end();
+    if (j->streams) vec_stream_end();
 }
 
 static void forward_rows(void *ctx, int64_t begin, int64_t end) {
@@ -116,8 +115,8 @@ static void run_rows(rows_job *j, k_task *fn) {
         j->shift[c] = j->shift[c - j->columns];
         j->slope[c] = j->slope[c - j->columns];
     }
-    j->stream = j->rows * j->columns >= K_STREAM_FLOATS && j->ld % LANES == 0 &&
-                j->columns % LANES == 0 && vec_aligned(j->y);
+    j->streams = j->rows * j->columns * (int64_t)sizeof *j->y >= K_STREAM_BYTES &&
+                 j->ld % LANES == 0 && j->columns % LANES == 0 && can_stream(j->y);
     k_parallel((j->rows + j->joined - 1) / j->joined, rows_at_once(j->joined * j->columns), fn, j);
 }
 
@@ -129,9 +128,9 @@ static void batch_norm(const k_norm *s, const float *x, const float *mean, const
                       .ldx = s->ldx,
                       .ldy = s->ldx,
                       .ld = s->ldy,
-                      .x = x + first,
-                      .dy = x + first,
-                      .y = y + first};
+                      .x = elements_of(x) + first,
+                      .dy = elements_of(x) + first,
+                      .y = elements(y) + first};
         for (int64_t c = 0; c < j.columns; c++) {
             j.mean[c] = mean[first + c];
             j.scale[c] = gamma ? gamma[first + c] * rstd[first + c] : rstd[first + c];
@@ -148,7 +147,7 @@ static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, co
     totals part[SLICES];
     for (int64_t first = 0; first < s->c; first += COLUMNS) {
         panel m = panel_of(s, x, DOT, first);
-        m.dy = dy + first;
+        m.dy = elements_of(dy) + first;
         m.ldy = s->ldy;
         m.shift = mean + first;
         if (training || dgamma || dbeta) add_panel(&m, part);
@@ -170,7 +169,7 @@ static void batch_norm_grad(const k_norm *s, const float *x, const float *dy, co
             j.slope[c] = part->q[c] * scale * scale / s->rows;
         }
         if (!dx) continue;
-        j.y = dx + first;
+        j.y = elements(dx) + first;
         run_rows(&j, training ? backward_rows : backward_fixed_rows);
     }
 }

@@ -1,28 +1,18 @@
 /* optim_cuda.cu - one step of an optimizer on all parameters of a net, in place.
  *
- * Contract: optim_generic.c, its formulas. A launch takes up to 88 parameters, named in its own
- * arguments, so that a step of most nets is one or two launches, and a bias of 64 numbers costs a
- * block and not a launch. Learning rate and step number may change from one run of a recorded step
- * to the next (k_live).
+ * Contract: optim_generic.c, its formulas. A launch takes up to 88 parameters (parts_cuda.h), so
+ * that a step of most nets is one or two of them. Learning rate and step number may change from one
+ * run of a recorded step to the next (k_live).
  *
  * Memory-bound: sgd moves 12 bytes an element (20 with momentum), adam 28, 16 bytes an access.
  *
  * Surprising: when the step number comes from the card's memory, each block takes adam's powers
  * anew, in double: some 400 instructions of one thread beside the 4096 elements of the block. */
-#include "four_cuda.h"
+#include "parts_cuda.h"
 
-enum {
-    THREADS = 256,
-    CHUNK = 4096, /* elements a block takes */
-    PARTS = 88    /* what fits in the 4096 bytes that a launch's arguments may have */
-};
+enum { THREADS = 256, PARTS = 88 /* that fit in a launch's arguments */ };
 
-/* The parameters of a launch, and which blocks are theirs. */
-struct batch {
-    int count;
-    unsigned end[PARTS]; /* the first block behind part i's */
-    k_part part[PARTS];
-};
+typedef k_parts<k_part, PARTS> batch;
 static_assert(sizeof(batch) + sizeof(k_adam) + 2 * sizeof(void *) <= 4096, "see PARTS");
 
 /* ----------------------------------------------------------------------------------- the formulas
@@ -87,48 +77,23 @@ static __device__ void step(const adam_rule &a, const k_part &q, int64_t i, int 
 /* ------------------------------------------------------------------------------------- the launch
  */
 
-/* The part that a block belongs to. */
-static __device__ int part_of(const batch &b, unsigned block) {
-    int low = 0, high = b.count - 1;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (block < b.end[middle])
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 template <class R, class A> __global__ void step_kernel(batch b, R given, const A *live) {
     __shared__ R changed;
     if (live && !threadIdx.x) changed = rule_of(*live);
     __syncthreads();
     const R rule = live ? changed : given;
-    const int at = part_of(b, blockIdx.x);
-    const k_part q = b.part[at];
-    const int aligned = k_aligned_to(16, q.p, q.g, q.u, q.v);
-    const int64_t begin = (int64_t)(blockIdx.x - (at ? b.end[at - 1] : 0)) * CHUNK;
-    const int64_t end = begin + CHUNK < q.n ? begin + CHUNK : q.n;
-    for (int64_t i = begin + 4 * threadIdx.x; i < end; i += 4 * THREADS) step(rule, q, i, aligned);
+    const k_piece<k_part> q = k_piece_of(b);
+    const int aligned = k_aligned_to(16, q.part.p, q.part.g, q.part.u, q.part.v);
+    for (int64_t i = q.begin + 4 * threadIdx.x; i < q.end; i += 4 * THREADS)
+        step(rule, q.part, i, aligned);
 }
 
 template <class A> static void step_all(int64_t parts, const k_part *part, const A *a) {
     const auto rule = rule_of(*a);
-    batch b = {};
-    unsigned blocks = 0;
-    for (int64_t i = 0; i < parts; i++) {
-        if (part[i].n > 0) {
-            blocks += (unsigned)((part[i].n + CHUNK - 1) / CHUNK);
-            b.end[b.count] = blocks;
-            b.part[b.count++] = part[i];
-        }
-        if (!b.count || (b.count < PARTS && i + 1 < parts)) continue;
+    k_for_parts<PARTS>(parts, part, [&](const batch &b, unsigned blocks) {
         auto kernel = step_kernel<decltype(rule_of(*a)), A>;
         K_LAUNCH(kernel, blocks, THREADS, b, rule, (const A *)k_live());
-        b.count = 0;
-        blocks = 0;
-    }
+    });
 }
 
 static void sgd(int64_t parts, const k_part *part, const k_sgd *a) { step_all(parts, part, a); }

@@ -3,8 +3,8 @@
  * Contract: k_pointwise in kernels.h; pointwise_generic.c says which NaN and which zero comes out.
  * All of them wait for memory: 4 bytes an element (2 of bf16) for y and for each input that is not
  * broadcast. An array is seen as rows (dense: a single one) that threads walk 16 bytes at a time
- * where rows are dense and aligned, else an element at a time. What lies in memory as bf16 is
- * computed in float32 and rounded once.
+ * where rows are dense and aligned (8 where those of bf16 begin or end within 16), else an element
+ * at a time. What lies in memory as bf16 is computed in float32 and rounded once.
  *
  * Surprising: a copy between two layouts is a case of its own. Walked along y it would read one
  * element of each 32 bytes that the memory sends, so it goes through a tile in shared memory, which
@@ -23,32 +23,8 @@ static __device__ inline void k_put(k_half *p, float x) {
     p->bits = (uint16_t)(__float_as_uint(x) >> 16);
 }
 
-static __device__ inline unsigned pair(const k_bf16 *, float low, float high) {
-    return k_bf16_pair(low, high);
-}
-static __device__ inline unsigned pair(const k_half *, float low, float high) {
+static __device__ inline unsigned k_pair(const k_half *, float low, float high) {
     return __float_as_uint(low) >> 16 | (__float_as_uint(high) & 0xffff0000);
-}
-
-template <int V> static __device__ inline void take(const float *p, float (&v)[V]) {
-    k_pack<float, V> all = *(const k_pack<float, V> *)p;
-    for (int k = 0; k < V; k++) v[k] = all.v[k];
-}
-template <class T, int V> static __device__ inline void take(const T *p, float (&v)[V]) {
-    k_pack<unsigned, V / 2> two = *(const k_pack<unsigned, V / 2> *)p;
-    for (int k = 0; k < V; k++)
-        v[k] = __uint_as_float(k % 2 ? two.v[k / 2] & 0xffff0000 : two.v[k / 2] << 16);
-}
-
-template <int V> static __device__ inline void give(float *p, const float (&v)[V]) {
-    k_pack<float, V> all;
-    for (int k = 0; k < V; k++) all.v[k] = v[k];
-    *(k_pack<float, V> *)p = all;
-}
-template <class T, int V> static __device__ inline void give(T *p, const float (&v)[V]) {
-    k_pack<unsigned, V / 2> two;
-    for (int k = 0; k < V; k += 2) two.v[k / 2] = pair(p, v[k], v[k + 1]);
-    *(k_pack<unsigned, V / 2> *)p = two;
 }
 
 /* ------------------------------------------------------------------------------- the operations */
@@ -90,7 +66,7 @@ FLOAT_ONLY(lt, 2, a < b)
 FLOAT_ONLY(le, 2, a <= b)
 FLOAT_ONLY(gt, 2, a > b)
 FLOAT_ONLY(ge, 2, a >= b)
-FLOAT_ONLY(where, 3, a != 0 ? b : c)
+POINTWISE(where, 3, a != 0 ? b : c)
 POINTWISE(neg, 1, -a)
 POINTWISE(exp, 1, expf(a))
 POINTWISE(log, 1, logf(a))
@@ -135,7 +111,7 @@ __device__ inline void several(const rows_job<T, N> &j, const int64_t (&at)[N], 
     for (int m = 1; m < N; m++) {
         const T *from = j.array[m] + at[m] + i * j.step[m];
         if (j.step[m])
-            take(from, in[m]);
+            k_take(from, in[m]);
         else
             for (int k = 0; k < V; k++) in[m][k] = k_wide(*from);
     }
@@ -144,7 +120,7 @@ __device__ inline void several(const rows_job<T, N> &j, const int64_t (&at)[N], 
         for (int m = 1; m < N; m++) one[m] = in[m][k];
         y[k] = value<F>(j, one);
     }
-    give(j.array[0] + at[0] + i, y);
+    k_give(j.array[0] + at[0] + i, y);
 }
 
 template <class F, class T, int N>
@@ -172,21 +148,27 @@ __global__ void __launch_bounds__(256) rows_kernel(const rows_job<T, F::inputs +
     }
 }
 
-/* Whether rows can be walked v elements, 16 bytes, at a time. */
+/* Whether rows can be walked v elements at a time. */
 template <class T, int N> bool by_pack(const rows_job<T, N> &j, int v) {
     bool yes = j.n >= v && j.step[0] == 1;
     for (int m = 0; m < N; m++) {
         if (j.step[m] == 0 && m) continue;
-        yes = yes && j.step[m] == 1 && k_aligned_to(16, j.array[m]);
+        yes = yes && j.step[m] == 1 && k_aligned_to(v * (int)sizeof(T), j.array[m]);
         for (int d = 0; d < j.row.nd; d++) yes = yes && j.row.stride[m][d] % v == 0;
     }
     return yes;
 }
 
+template <class F, int V, class T, int N> void walk(const rows_job<T, N> &j) {
+    dim3 grid, block;
+    k_rows_shape(j.rows, (j.n + V - 1) / V, &grid, &block);
+    K_LAUNCH((rows_kernel<F, V, T>), grid, block, j);
+}
+
 template <class F, class T>
 void run(const k_loop *l, float *y, const float *a, const float *b, const float *c,
          const float *p) {
-    enum { N = F::inputs + 1, V = 16 / sizeof(T) };
+    enum { N = F::inputs + 1, MOST = 16 / sizeof(T) };
     const int64_t *const every[4] = {l->sy, l->sa, l->sb, l->sc}, *stride[N];
     const float *const from[4] = {y, a, b, c};
     const int last = l->nd - 1;
@@ -201,13 +183,12 @@ void run(const k_loop *l, float *y, const float *a, const float *b, const float 
     j.p0 = p[0];
     j.p1 = p[1];
     if (j.rows == 0 || j.n == 0) return;
-    dim3 grid, block;
-    bool pack = by_pack(j, V);
-    k_rows_shape(j.rows, pack ? (j.n + V - 1) / V : j.n, &grid, &block);
-    if (pack)
-        K_LAUNCH((rows_kernel<F, V, T>), grid, block, j);
+    if (by_pack(j, MOST))
+        walk<F, MOST>(j);
+    else if (by_pack(j, 4)) /* bf16 in rows that begin or end within 16 bytes */
+        walk<F, 4>(j);
     else
-        K_LAUNCH((rows_kernel<F, 1, T>), grid, block, j);
+        walk<F, 1>(j);
 }
 
 /* ---------------------------------------------------------------- copies from a layout to another

@@ -2,13 +2,13 @@
  *
  * Each operation is one line, its formula over vectors, which becomes one loop over dense operands.
  * Everything else - slices, broadcasts, transposed layouts - is turned into that case: an operand
- * that is not dense is packed, a tile of TILE floats at a time, into a buffer in the L1 cache.
- * Memory-bound: 4 bytes an element for each operand that is not broadcast.
+ * that is not dense is packed, a tile of TILE elements at a time, into a buffer in the L1 cache.
+ * Memory-bound: 4 bytes an element, or 2 of bf16, for each operand that is not broadcast.
  *
  * Surprising: dimensions come sorted by the output's strides, so the innermost loop walks memory
  * even where the logical order is n c h w and the storage channels-last. */
+#include "element.h"
 #include "kernels.h"
-#include "simd.h"
 #include "strided.h"
 
 #if K_SIMD
@@ -16,17 +16,17 @@
 #include <string.h>
 
 enum {
-    TILE = 1024,     /* floats of each operand worked on at once */
+    TILE = 1024,     /* elements of each operand worked on at once */
     STRIP = 1 << 14, /* elements of a unit of parallel work */
     OPERANDS = 4     /* y, a, b, c */
 };
 
-/* Rows of n dense floats, `step` floats apart: y and the inputs. */
+/* Rows of n dense elements, `step` elements apart: y and the inputs. */
 typedef struct {
     int64_t rows, n, step[OPERANDS];
-    float *at[OPERANDS];
+    element *at[OPERANDS];
     float p0, p1;
-    int stream; /* y goes to memory past the caches */
+    int streams; /* y goes to memory past the caches */
 } tile;
 
 typedef void tile_function(const tile *t);
@@ -40,18 +40,18 @@ typedef vec formula(vec a, vec b, vec c, vec p0, vec p1);
 __attribute__((always_inline)) static inline void run_tile(int inputs, formula *f, const tile *t) {
     const vec none = vec_set(0), p0 = vec_set(t->p0), p1 = vec_set(t->p1);
     const int64_t n = t->n, sy = t->step[0], sa = t->step[1], sb = t->step[2], sc = t->step[3];
-    const int stream = t->stream;
-    float *y = t->at[0];
-    const float *a = t->at[1], *b = t->at[2], *c = t->at[3];
+    const int streams = t->streams;
+    element *y = t->at[0];
+    const element *a = t->at[1], *b = t->at[2], *c = t->at[3];
 #define VALUE(load, ...)                                                                           \
     f(load(a + i, ##__VA_ARGS__), inputs > 1 ? load(b + i, ##__VA_ARGS__) : none,                  \
       inputs > 2 ? load(c + i, ##__VA_ARGS__) : none, p0, p1)
     for (int64_t rows = t->rows; rows; rows--) {
         int64_t i = 0;
-        if (stream && vec_aligned(y))
-            for (; i + LANES <= n; i += LANES) vec_stream(y + i, VALUE(vec_load));
-        for (; i + LANES <= n; i += LANES) vec_store(y + i, VALUE(vec_load));
-        if (i < n) vec_store_part(y + i, VALUE(vec_load_part, n - i), n - i);
+        if (streams && can_stream(y))
+            for (; i + LANES <= n; i += LANES) stream(y + i, VALUE(load));
+        for (; i + LANES <= n; i += LANES) store(y + i, VALUE(load));
+        if (i < n) store_part(y + i, VALUE(load_part, n - i), n - i);
         y += sy, a += sa;
         if (inputs > 1) b += sb;
         if (inputs > 2) c += sc;
@@ -59,8 +59,8 @@ __attribute__((always_inline)) static inline void run_tile(int inputs, formula *
 #undef VALUE
 }
 
-static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, const float *a,
-                     const float *b, const float *c, const float *p);
+static void run_loop(const k_loop *l, int inputs, tile_function *fn, element *y, const element *a,
+                     const element *b, const element *c, const float *p);
 
 #define POINTWISE(name, inputs, formula)                                                           \
     static inline vec name##_of(vec A, vec B, vec C, vec P0, vec P1) {                             \
@@ -70,7 +70,8 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
     static void name##_tile(const tile *t) { run_tile(inputs, name##_of, t); }                     \
     static void name##_loop(const k_loop *l, float *y, const float *a, const float *b,             \
                             const float *c, const float p[2]) {                                    \
-        run_loop(l, inputs, name##_tile, y, a, b, c, p);                                           \
+        run_loop(l, inputs, name##_tile, elements(y), elements_of(a), elements_of(b),              \
+                 elements_of(c), p);                                                               \
     }
 
 #define ZERO        vec_set(0)
@@ -86,12 +87,14 @@ POINTWISE(mul, 2, A *B)
 POINTWISE(div, 2, A / B)
 POINTWISE(maximum, 2, vec_pick(vec_nan(A), A, vec_max(A, B)))
 POINTWISE(minimum, 2, vec_pick(vec_nan(A), A, vec_min(A, B)))
+#if !K_NARROW
 POINTWISE(eq, 2, TRUTH(vec_eq(A, B)))
 POINTWISE(ne, 2, TRUTH(vec_ne(A, B)))
 POINTWISE(lt, 2, TRUTH(vec_lt(A, B)))
 POINTWISE(le, 2, TRUTH(vec_le(A, B)))
 POINTWISE(gt, 2, TRUTH(vec_lt(B, A)))
 POINTWISE(ge, 2, TRUTH(vec_le(B, A)))
+#endif
 POINTWISE(where, 3, vec_pick(vec_ne(A, ZERO), B, C))
 POINTWISE(neg, 1, -A)
 POINTWISE(exp, 1, vec_exp(A))
@@ -117,7 +120,7 @@ POINTWISE(clamp_grad, 2, vec_keep(INSIDE(B), A))
 
 /* A matrix of rows x n elements seen by one operand. */
 typedef struct {
-    float *p; /* inputs are only read */
+    element *p; /* inputs are only read */
     int64_t row, column;
 } operand;
 
@@ -125,10 +128,10 @@ static int is_dense(const operand *o, int64_t rows, int64_t n) {
     return o->column == 1 && (rows == 1 || o->row == n);
 }
 
-/* Copies a matrix to rows of n floats, `step` apart. */
-static void pack_rows(float *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
+/* Copies a matrix to rows of n elements, `step` apart. */
+static void pack_rows(element *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
     for (int64_t r = 0; r < rows; r++, to += step) {
-        const float *x = from->p + r * from->row;
+        const element *x = from->p + r * from->row;
         if (from->column == 0)
             for (int64_t i = 0; i < n; i++) to[i] = *x;
         else if (from->column == 1)
@@ -140,15 +143,15 @@ static void pack_rows(float *to, int64_t step, const operand *from, int64_t rows
 
 /* The same; where columns are dense, in squares that are transposed in registers, two below each
  * other to use whole cache lines. */
-static void pack(float *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
+static void pack(element *to, int64_t step, const operand *from, int64_t rows, int64_t n) {
     enum { SIDE = 8 };
     int64_t down = 0, across = n / SIDE * SIDE;
     if (from->row == 1 && from->column > 1 && across)
         for (; down + 2 * SIDE <= rows; down += 2 * SIDE) {
             for (int64_t i = 0; i < across; i += SIDE) {
-                const float *x = from->p + down + i * from->column;
-                transpose_8x8(x, from->column, to + down * step + i, step);
-                transpose_8x8(x + SIDE, from->column, to + (down + SIDE) * step + i, step);
+                const element *x = from->p + down + i * from->column;
+                transpose_square(x, from->column, to + down * step + i, step);
+                transpose_square(x + SIDE, from->column, to + (down + SIDE) * step + i, step);
             }
         }
     operand right = {from->p + across * from->column, from->row, from->column};
@@ -157,16 +160,16 @@ static void pack(float *to, int64_t step, const operand *from, int64_t rows, int
     pack_rows(to + down * step, step, &below, rows - down, n);
 }
 
-static void unpack(const operand *to, const float *from, int64_t rows, int64_t n) {
+static void unpack(const operand *to, const element *from, int64_t rows, int64_t n) {
     for (int64_t r = 0; r < rows; r++, from += n)
         for (int64_t i = 0; i < n; i++) to->p[r * to->row + i * to->column] = from[i];
 }
 
 /* The loop, its dimensions in the order in which they are walked. */
 typedef struct {
-    int nd, inputs, stream;
+    int nd, inputs, streams;
     int64_t size[K_MAX_DIMS], stride[OPERANDS][K_MAX_DIMS];
-    float *p[OPERANDS];
+    element *p[OPERANDS];
     tile_function *fn;
     float p0, p1;
     int64_t strip_rows, strip_columns; /* of the two innermost dimensions */
@@ -193,10 +196,10 @@ static void run_columns(const plan *s, const operand x[OPERANDS], int64_t rows, 
         pack(x[0].p, x[0].row, &x[1], rows, n);
         return;
     }
-    float buffer[OPERANDS][TILE];
+    element buffer[OPERANDS][TILE];
     int64_t group = rows_in_tile(s, x, n);
     int packs = 0, unpacks = 0; /* inputs that change from tile to tile; the output */
-    tile t = {.rows = rows, .n = n, .p0 = s->p0, .p1 = s->p1, .stream = s->stream};
+    tile t = {.rows = rows, .n = n, .p0 = s->p0, .p1 = s->p1, .streams = s->streams};
     for (int k = 0; k <= s->inputs; k++) {
         int dense = is_dense(&x[k], group, n);
         t.at[k] = dense ? x[k].p : buffer[k];
@@ -255,7 +258,7 @@ static void run_strips(void *ctx, int64_t begin, int64_t end) {
         run_strip(s, x, k_min(s->strip_rows, s->size[outer] - row),
                   k_min(s->strip_columns, s->size[inner] - column));
     }
-    if (s->stream) vec_stream_end();
+    if (s->streams) vec_stream_end();
 }
 
 /* ------------------------------------------------------------------------------------- the plan */
@@ -287,11 +290,11 @@ static int bring_dense_input_near(plan *s) {
     return transposed;
 }
 
-static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, const float *a,
-                     const float *b, const float *c, const float *p) {
+static void run_loop(const k_loop *l, int inputs, tile_function *fn, element *y, const element *a,
+                     const element *b, const element *c, const float *p) {
     plan s = {.nd = 0,
               .inputs = inputs,
-              .p = {y, (float *)a, (float *)b, (float *)c},
+              .p = {y, (element *)a, (element *)b, (element *)c},
               .fn = fn,
               .p0 = p ? p[0] : 0,
               .p1 = p ? p[1] : 0};
@@ -313,7 +316,8 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
     int64_t count = k_count(s.nd, s.size);
     if (!count) return;
     /* rows with gaps would be streamed as scattered pieces: slower than reading the lines first */
-    s.stream = count >= K_STREAM_FLOATS && s.stride[0][s.nd - 2] == columns;
+    s.streams =
+        count * (int64_t)sizeof *s.p[0] >= K_STREAM_BYTES && s.stride[0][s.nd - 2] == columns;
     s.strip_columns = k_min(columns, transposed ? 64 : STRIP);
     s.strip_rows = k_max(1, STRIP / s.strip_columns);
     if (s.strip_rows > LANES) s.strip_rows -= s.strip_rows % LANES; /* keeps a dense y aligned */
@@ -325,15 +329,20 @@ static void run_loop(const k_loop *l, int inputs, tile_function *fn, float *y, c
 
 /* pow, log and sign stay plain. */
 /* clang-format off */
-#define SIMD_POINTWISE(X) \
-    X(copy) X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(eq) X(ne) X(lt) X(le) X(gt) \
-    X(ge) X(where) X(neg) X(exp) X(sqrt) X(abs) X(tanh) X(sigmoid) X(relu) X(leaky_relu) \
+#define SIMD_ARITHMETIC(X) \
+    X(copy) X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(where) X(neg) X(exp) X(sqrt) \
+    X(abs) X(tanh) X(sigmoid) X(relu) X(leaky_relu) \
     X(gelu) X(silu) X(clamp) X(affine) X(tanh_grad) X(sigmoid_grad) X(relu_grad) \
     X(leaky_relu_grad) X(gelu_grad) X(silu_grad) X(clamp_grad)
 /* clang-format on */
 
 #define SET(name) t->name = name##_loop;
-static void pointwise_simd(k_table *t) { SIMD_POINTWISE(SET) }
+static void pointwise_simd(k_table *t) {
+    SIMD_ARITHMETIC(SET)
+#if !K_NARROW
+    K_COMPARISONS(SET)
+#endif
+}
 
 #else
 static void pointwise_simd(k_table *t) { (void)t; }

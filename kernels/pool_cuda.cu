@@ -1,11 +1,12 @@
 /* pool_cuda.cu - max and average pooling of channels-last pictures.
  *
  * Contract: kernels.h; pool_generic.c and pool_window.h are the truth about NaN, ties and windows.
- * A thread takes four channels of a pixel: forward an output and its window, backward an input and
- * the windows that cover it, so every result is written once and nothing is added atomically.
- * Memory-bound: x and y are moved once (neighbouring windows meet in the cache), 4 bytes an element
- * or 2 of bf16, and a byte an output for the index of a maximum. Average windows of many pixels are
- * shared by a block's threads. Sums are float32, rounded once if the result lies there as bf16.
+ * A thread takes four channels of a pixel, or eight of bf16: forward an output and its window,
+ * backward an input and the windows that cover it, so every result is written once and nothing is
+ * added atomically. Memory-bound: x and y are moved once (neighbouring windows meet in the cache),
+ * 4 bytes an element or 2 of bf16, 16 of them an access (8 of bf16 whose rows begin or end within
+ * 16), and a byte an output for the index of a maximum. Average windows of many pixels are shared
+ * by a block's threads. Sums are float32, rounded once if the result lies there as bf16.
  *
  * Surprising: a position costs more than its window if it is divided up in 64 bits, so sizes are
  * counted in 32 where they fit, and divided by multiplication. */
@@ -103,51 +104,59 @@ bool is_small(const k_pool *s) {
     for (I i = (I)(blockIdx.y * blockDim.y + threadIdx.y); i < (count);                            \
          i += (I)(gridDim.y * blockDim.y))
 
-/* K_LAUNCH of kernel<T, I, ALIGNED> for k_pool *s, where T are the elements of x and y; what is
- * as large as that is moved one by one. */
-#define LAUNCH_POOL(kernel, s, aligned, grid, block, ...)                                          \
+/* K_LAUNCH of kernel<W, I, T> for k_pool *s, W being the width of `at_once` and T the elements of x
+ * and y; what is as large as that is moved one by one. */
+#define LAUNCH_POOL(kernel, s, at_once, grid, block, ...)                                          \
     do {                                                                                           \
-        if (!is_small(s))                                                                          \
-            K_LAUNCH((kernel<T, int64_t, false>), grid, block, pool<int64_t>(s), __VA_ARGS__);     \
-        else if (aligned)                                                                          \
-            K_LAUNCH((kernel<T, int, true>), grid, block, pool<int>(s), __VA_ARGS__);              \
-        else                                                                                       \
-            K_LAUNCH((kernel<T, int, false>), grid, block, pool<int>(s), __VA_ARGS__);             \
+        if (!is_small(s)) {                                                                        \
+            K_LAUNCH((kernel<k_width<1>, int64_t, T>), grid, block, pool<int64_t>(s),              \
+                     __VA_ARGS__);                                                                 \
+            break;                                                                                 \
+        }                                                                                          \
+        k_with_width<T>(at_once, [&](auto width) {                                                 \
+            K_LAUNCH((kernel<decltype(width), int, T>), grid, k_column_threads(block, width),      \
+                     pool<int>(s), __VA_ARGS__);                                                   \
+        });                                                                                        \
     } while (0)
 
 /* -------------------------------------------------------------------------------------- maximum */
 
-template <bool ALIGNED> __device__ inline void store_taps(uint8_t *p, int64_t n, const int tap[4]) {
-    if (ALIGNED) {
-        *(uchar4 *)p = make_uchar4((unsigned char)tap[0], (unsigned char)tap[1],
-                                   (unsigned char)tap[2], (unsigned char)tap[3]);
+/* Four taps of a byte each in a word. */
+template <bool WHOLE, int V>
+__device__ inline void store_taps(uint8_t *p, int64_t n, const int (&tap)[V]) {
+    if constexpr (WHOLE) {
+        k_pack<unsigned, V / 4> words = {};
+        for (int k = 0; k < V; k++) words.v[k / 4] |= (unsigned)tap[k] << k % 4 * 8;
+        *(k_pack<unsigned, V / 4> *)p = words;
     } else {
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < V; k++)
             if (k < n) p[k] = (uint8_t)tap[k];
     }
 }
 
-template <bool ALIGNED> __device__ inline void load_taps(const uint8_t *p, int64_t n, int tap[4]) {
-    if (ALIGNED) {
-        uchar4 t = *(const uchar4 *)p;
-        tap[0] = t.x, tap[1] = t.y, tap[2] = t.z, tap[3] = t.w;
+template <bool WHOLE, int V>
+__device__ inline void load_taps(const uint8_t *p, int64_t n, int (&tap)[V]) {
+    if constexpr (WHOLE) {
+        k_pack<unsigned, V / 4> words = *(const k_pack<unsigned, V / 4> *)p;
+        for (int k = 0; k < V; k++) tap[k] = (int)(words.v[k / 4] >> k % 4 * 8 & 0xff);
     } else {
-        for (int k = 0; k < 4; k++) tap[k] = k < n ? p[k] : -1;
+        for (int k = 0; k < V; k++) tap[k] = k < n ? p[k] : -1;
     }
 }
 
-template <class T, class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, class I, class T>
+__global__ void __launch_bounds__(W::threads)
     max_pool_kernel(pool<I> s, const T *x, T *y, uint8_t *index) {
-    int64_t c = k_channel(), n = s.c - c;
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, o, s.out) {
         place<I> at = output_place(s, o);
         I y_begin = s.y.begin(at.y), y_end = s.y.end(at.y);
         I x_begin = s.x.begin(at.x), x_end = s.x.end(at.x);
-        float best[4], v[4];
-        int winner[4]; /* the first pixel, unless another one wins */
-        for (int k = 0; k < 4; k++) {
+        float best[V], v[V];
+        int winner[V]; /* the first pixel, unless another one wins */
+        for (int k = 0; k < V; k++) {
             best[k] = -INFINITY;
             winner[k] = (int)(s.y.tap(at.y, y_begin) * s.x.k + s.x.tap(at.x, x_begin));
         }
@@ -155,16 +164,16 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
             const T *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
             for (I ix = x_begin; ix < x_end; ix++) {
                 int tap = (int)(s.y.tap(at.y, iy) * s.x.k + s.x.tap(at.x, ix));
-                k_load4<ALIGNED>(row + ix * s.ldx, n, v);
-                for (int k = 0; k < 4; k++) {
+                k_load<W::whole>(row + ix * s.ldx, n, v);
+                for (int k = 0; k < V; k++) {
                     bool wins = v[k] > best[k] || v[k] != v[k];
                     best[k] = wins ? v[k] : best[k];
                     winner[k] = wins ? tap : winner[k];
                 }
             }
         }
-        k_store4<ALIGNED>(y + o * s.ldy + c, n, best);
-        if (index) store_taps<ALIGNED>(index + o * s.c + c, n, winner);
+        k_store<W::whole>(y + o * s.ldy + c, n, best);
+        if (index) store_taps<W::whole>(index + o * s.c + c, n, winner);
     }
 }
 
@@ -174,31 +183,32 @@ template <class T> void max_pool(const k_pool *s, const float *x_, float *y_, ui
     int64_t out = s->n * s->oh * s->ow;
     if (!s->c || !out) return;
     dim3 block = k_column_block(s->c);
-    bool aligned =
-        k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c) && (uintptr_t)index % 4 == 0;
-    LAUNCH_POOL(max_pool_kernel, s, aligned, k_column_grid(block, s->c, out), block, x, y, index);
+    int at_once = min(min(k_at_once(x, s->ldx, s->c), k_at_once(y, s->ldy, s->c)),
+                      k_at_once(index, s->c, s->c));
+    LAUNCH_POOL(max_pool_kernel, s, at_once, k_column_grid(block, s->c, out), block, x, y, index);
 }
 
-template <class T, class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
+template <class W, class I, class T>
+__global__ void __launch_bounds__(W::threads)
     max_pool_grad_kernel(pool<I> s, const T *dy, const uint8_t *index, T *dx) {
-    int64_t c = k_channel(), n = s.c - c;
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, i, s.in) {
         place<I> at = input_place(s, i);
         I y_begin = s.y.first(at.y), y_end = s.y.last(at.y);
         I x_begin = s.x.first(at.x), x_end = s.x.last(at.x);
-        float sum[4] = {}, v[4];
+        float sum[V] = {}, v[V];
         for (I oy = y_begin; oy < y_end; oy++) {
             int64_t row = ((int64_t)at.n * s.y.out + oy) * s.x.out;
             for (I ox = x_begin; ox < x_end; ox++) {
-                int winner[4], tap = (int)(s.y.tap(oy, at.y) * s.x.k + s.x.tap(ox, at.x));
-                load_taps<ALIGNED>(index + (row + ox) * s.c + c, n, winner);
-                k_load4<ALIGNED>(dy + (row + ox) * s.ldy + c, n, v);
-                for (int k = 0; k < 4; k++) sum[k] += winner[k] == tap ? v[k] : 0;
+                int winner[V], tap = (int)(s.y.tap(oy, at.y) * s.x.k + s.x.tap(ox, at.x));
+                load_taps<W::whole>(index + (row + ox) * s.c + c, n, winner);
+                k_load<W::whole>(dy + (row + ox) * s.ldy + c, n, v);
+                for (int k = 0; k < V; k++) sum[k] += winner[k] == tap ? v[k] : 0;
             }
         }
-        k_store4<ALIGNED>(dx + i * s.ldx + c, n, sum);
+        k_store<W::whole>(dx + i * s.ldx + c, n, sum);
     }
 }
 
@@ -209,41 +219,42 @@ void max_pool_grad(const k_pool *s, const float *dy_, const uint8_t *index, floa
     int64_t in = s->n * s->h * s->w;
     if (!s->c || !in) return;
     dim3 block = k_column_block(s->c);
-    bool aligned =
-        k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->ldx, s->c) && (uintptr_t)index % 4 == 0;
-    LAUNCH_POOL(max_pool_grad_kernel, s, aligned, k_column_grid(block, s->c, in), block, dy, index,
+    int at_once = min(min(k_at_once(dy, s->ldy, s->c), k_at_once(dx, s->ldx, s->c)),
+                      k_at_once(index, s->c, s->c));
+    LAUNCH_POOL(max_pool_grad_kernel, s, at_once, k_column_grid(block, s->c, in), block, dy, index,
                 dx);
 }
 
 /* -------------------------------------------------------------------------------------- average */
 
-template <class T, class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS) avg_pool_kernel(pool<I> s, const T *x, T *y) {
-    int64_t c = k_channel(), n = s.c - c;
+template <class W, class I, class T>
+__global__ void __launch_bounds__(W::threads) avg_pool_kernel(pool<I> s, const T *x, T *y) {
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, o, s.out) {
         place<I> at = output_place(s, o);
         I y_begin = s.y.begin(at.y), y_end = s.y.end(at.y);
         I x_begin = s.x.begin(at.x), x_end = s.x.end(at.x);
-        float sum[4] = {}, v[4], area = s.area(at.y, at.x);
+        float sum[V] = {}, v[V], area = s.area(at.y, at.x);
         for (I iy = y_begin; iy < y_end; iy++) {
             const T *row = x + ((int64_t)at.n * s.y.in + iy) * s.x.in * s.ldx + c;
             for (I ix = x_begin; ix < x_end; ix++) {
-                k_load4<ALIGNED>(row + ix * s.ldx, n, v);
-                for (int k = 0; k < 4; k++) sum[k] += v[k];
+                k_load<W::whole>(row + ix * s.ldx, n, v);
+                for (int k = 0; k < V; k++) sum[k] += v[k];
             }
         }
-        for (int k = 0; k < 4; k++) sum[k] /= area;
-        k_store4<ALIGNED>(y + o * s.ldy + c, n, sum);
+        for (int k = 0; k < V; k++) sum[k] /= area;
+        k_store<W::whole>(y + o * s.ldy + c, n, sum);
     }
 }
 
 /* The same for windows of many pixels: the block's y share those of one output. */
-template <class T, class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
-    avg_pool_block_kernel(pool<I> s, const T *x, T *y) {
-    __shared__ float part[4][K_COLUMN_THREADS];
-    int64_t c = k_channel(), n = s.c - c;
+template <class W, class I, class T>
+__global__ void __launch_bounds__(W::threads) avg_pool_block_kernel(pool<I> s, const T *x, T *y) {
+    constexpr int V = W::own;
+    __shared__ float part[V][W::threads];
+    int64_t c = k_channel(V), n = s.c - c;
     int me = threadIdx.y * blockDim.x + threadIdx.x;
     for (I o = (I)blockIdx.y; o < s.out; o += (I)gridDim.y) {
         place<I> at = output_place(s, o);
@@ -253,24 +264,24 @@ __global__ void __launch_bounds__(K_COLUMN_THREADS)
         /* the window's pixels threadIdx.y, + blockDim.y and so on, without a division for each */
         I iy = (I)threadIdx.y / width, ix = (I)threadIdx.y % width;
         I rows = (I)blockDim.y / width, rest = (I)blockDim.y % width;
-        float sum[4] = {}, v[4];
+        float sum[V] = {}, v[V];
         while (n > 0 && iy < height) {
-            k_load4<ALIGNED>(x + ((first_row + iy) * (int64_t)s.x.in + x_begin + ix) * s.ldx + c, n,
+            k_load<W::whole>(x + ((first_row + iy) * (int64_t)s.x.in + x_begin + ix) * s.ldx + c, n,
                              v);
-            for (int k = 0; k < 4; k++) sum[k] += v[k];
+            for (int k = 0; k < V; k++) sum[k] += v[k];
             iy += rows, ix += rest;
             if (ix >= width) ix -= width, iy++;
         }
         __syncthreads(); /* the last output's parts have been read */
-        for (int k = 0; k < 4; k++) part[k][me] = sum[k];
+        for (int k = 0; k < V; k++) part[k][me] = sum[k];
         for (unsigned half = blockDim.y / 2; half; half /= 2) {
             __syncthreads();
             if (threadIdx.y >= half) continue;
-            for (int k = 0; k < 4; k++) part[k][me] += part[k][me + half * blockDim.x];
+            for (int k = 0; k < V; k++) part[k][me] += part[k][me + half * blockDim.x];
         }
         if (threadIdx.y || n <= 0) continue;
-        for (int k = 0; k < 4; k++) sum[k] = part[k][me] / s.area(at.y, at.x);
-        k_store4<ALIGNED>(y + o * s.ldy + c, n, sum);
+        for (int k = 0; k < V; k++) sum[k] = part[k][me] / s.area(at.y, at.x);
+        k_store<W::whole>(y + o * s.ldy + c, n, sum);
     }
 }
 
@@ -281,34 +292,34 @@ template <class T> void avg_pool(const k_pool *s, const float *x_, float *y_) {
     if (!s->c || !out) return;
     int64_t kh = s->kh ? s->kh : s->h / s->oh, kw = s->kh ? s->kw : s->w / s->ow;
     dim3 block = k_column_block(s->c);
-    bool aligned = k_aligned(x, s->ldx, s->c) && k_aligned(y, s->ldy, s->c);
+    int at_once = min(k_at_once(x, s->ldx, s->c), k_at_once(y, s->ldy, s->c));
     if (kh * kw < MANY || kh * kw < block.y) {
-        LAUNCH_POOL(avg_pool_kernel, s, aligned, k_column_grid(block, s->c, out), block, x, y);
+        LAUNCH_POOL(avg_pool_kernel, s, at_once, k_column_grid(block, s->c, out), block, x, y);
     } else {
         dim3 grid = k_column_grid(block, s->c, out * block.y);
-        LAUNCH_POOL(avg_pool_block_kernel, s, aligned, grid, block, x, y);
+        LAUNCH_POOL(avg_pool_block_kernel, s, at_once, grid, block, x, y);
     }
 }
 
-template <class T, class I, bool ALIGNED>
-__global__ void __launch_bounds__(K_COLUMN_THREADS)
-    avg_pool_grad_kernel(pool<I> s, const T *dy, T *dx) {
-    int64_t c = k_channel(), n = s.c - c;
+template <class W, class I, class T>
+__global__ void __launch_bounds__(W::threads) avg_pool_grad_kernel(pool<I> s, const T *dy, T *dx) {
+    constexpr int V = W::own;
+    int64_t c = k_channel(V), n = s.c - c;
     if (n <= 0) return;
     FOR_PIXELS(I, i, s.in) {
         place<I> at = input_place(s, i);
         I y_begin = s.y.first(at.y), y_end = s.y.last(at.y);
         I x_begin = s.x.first(at.x), x_end = s.x.last(at.x);
-        float sum[4] = {}, v[4];
+        float sum[V] = {}, v[V];
         for (I oy = y_begin; oy < y_end; oy++) {
             int64_t row = ((int64_t)at.n * s.y.out + oy) * s.x.out;
             for (I ox = x_begin; ox < x_end; ox++) {
                 float area = s.area(oy, ox);
-                k_load4<ALIGNED>(dy + (row + ox) * s.ldy + c, n, v);
-                for (int k = 0; k < 4; k++) sum[k] += v[k] / area;
+                k_load<W::whole>(dy + (row + ox) * s.ldy + c, n, v);
+                for (int k = 0; k < V; k++) sum[k] += v[k] / area;
             }
         }
-        k_store4<ALIGNED>(dx + i * s.ldx + c, n, sum);
+        k_store<W::whole>(dx + i * s.ldx + c, n, sum);
     }
 }
 
@@ -318,8 +329,8 @@ template <class T> void avg_pool_grad(const k_pool *s, const float *dy_, float *
     int64_t in = s->n * s->h * s->w;
     if (!s->c || !in) return;
     dim3 block = k_column_block(s->c);
-    bool aligned = k_aligned(dy, s->ldy, s->c) && k_aligned(dx, s->ldx, s->c);
-    LAUNCH_POOL(avg_pool_grad_kernel, s, aligned, k_column_grid(block, s->c, in), block, dy, dx);
+    int at_once = min(k_at_once(dy, s->ldy, s->c), k_at_once(dx, s->ldx, s->c));
+    LAUNCH_POOL(avg_pool_grad_kernel, s, at_once, k_column_grid(block, s->c, in), block, dy, dx);
 }
 
 template <class T> void set_slots(k_table *t) {

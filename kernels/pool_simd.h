@@ -1,15 +1,16 @@
 /* pool_simd.h - max and average pooling of channels-last pictures, for AVX2 and AVX-512 alike.
  *
- * A vector holds neighbouring channels of one pixel. Forward walks the output pixels, the gradients
- * the input pixels: both collect, for a pixel, the links to the pixels of the other side that it
- * has to do with, and fold what lies there. So every result is written once and no two threads
- * write the same. Memory-bound: x and y are moved once, plus a byte an output for the index of a
- * maximum.
+ * Forward walks the output pixels, the gradients the input pixels: both fold, for a pixel, the taps
+ * that connect it to pixels of the other side, so every result is written once and no two threads
+ * write the same. A row is cut into runs of pixels whose taps lie alike, the same runs for every
+ * row; a vector holds neighbouring channels of one pixel. Memory-bound: x and y are moved once,
+ * plus a byte an output for the index of a maximum; a large result goes past the caches.
  *
- * Surprising: gathering adds in the order in which the plain loops scatter, so the bits agree. */
+ * Surprising: a gradient's run takes every sw-th pixel of a row, as neighbours see other taps of
+ * other windows. The taps are added in the order in which the plain loops scatter them. */
+#include "element.h"
 #include "kernels.h"
 #include "pool_window.h"
-#include "simd.h"
 
 #if K_SIMD
 
@@ -17,203 +18,312 @@
 
 enum {
     GRAIN = 1 << 15, /* elements a thread takes at once */
-    LINKS = 256,     /* at once: the windows of max pooling are no larger */
-    WIDE = 4         /* vectors folded side by side */
+    RUNS = 32,       /* in a row, and */
+    STEP = 4,        /* pixels in a cell, at most: what has more stays plain */
+    LINE = 64        /* bytes of a cache line */
 };
+
+/* The taps of a pixel within a row: they lead to `taps` pixels of the other side from `from` on. */
+typedef struct {
+    int64_t from, taps;
+    int tap;     /* the number of the first one */
+    float share; /* of one of them in an average, among those of its row */
+} link;
+
+/* `count` cells of `pixels` neighbours in a row from `first` on; what the taps of a cell lead to
+ * lies `advance` pixels further on than what those of the one before do. */
+typedef struct {
+    int64_t first, pixels, count, advance;
+    link link[STEP];
+} run;
 
 typedef struct {
     const k_pool *s;
     k_axis ay, ax;
-    const float *x; /* the input, or dy, whose rows are ld floats apart */
-    int64_t ld;
-    float *y; /* the output, or dx, with rows of ldy */
-    int64_t ldy;
+    int64_t runs;
+    run run[RUNS];
+    const element *x; /* the input, or dy, with pixels ld elements apart, `width` in a row */
+    int64_t ld, width;
+    element *y; /* the output, or dx */
+    int64_t ldy, widthy;
     uint8_t *winner;
     const uint8_t *index;
-    float share; /* of a tap, unless adaptive */
+    int tap_row, tap_column; /* from a tap to the one below, and to the right */
+    int streams;
 } job;
 
-/* A pixel of the other side, the tap that leads there, and the weight of an average. */
+/* A row that is written, and the rows that its taps lead to. */
 typedef struct {
-    int64_t pixel;
+    int64_t to, from, taps; /* pixels before it, and before the first of those; their number */
     int tap;
-    float share;
-} link;
-
-/* The links of the pixel worked on, at most LINKS of them, those of a piece of its rows. */
-typedef struct {
-    int64_t count;
-    link at[LINKS];
-} link_list;
+    int more, rest; /* rows of taps were folded before these, or will be after them */
+    float share;    /* of a row of taps in an average */
+} row;
 
 /* -------------------------------------------------------------------------- what is folded, how */
 
 enum fold { MAX, MAX_INDEX, MAX_GRAD, AVG };
 
-/* Folds the links of one pixel, `offset` pixels further on, over vecs * LANES channels, of which
- * the first n are real where vecs is 1. `more`: goes on from what y holds. */
-__attribute__((always_inline)) static inline void fold_links(enum fold fold, int vecs, const job *j,
-                                                             const link_list *list, int64_t offset,
-                                                             int64_t c, int64_t pixel, int64_t n,
-                                                             int more) {
-    const float *x = j->x + offset * j->ld + c;
-    const uint8_t *index = fold == MAX_GRAD ? j->index + c : NULL;
-    float *y = j->y + pixel * j->ldy + c;
-    const int64_t channels = j->s->c, bytes = vecs == 1 ? k_min(n, LANES) : LANES;
-    vec acc[WIDE];
-    vec_int winner[WIDE];
-    for (int k = 0; k < vecs; k++) {
-        acc[k] = vec_set(fold == MAX || fold == MAX_INDEX ? -INFINITY : 0);
-        if (more) acc[k] = vecs == 1 ? vec_load_upto(y, n) : vec_load(y + k * LANES);
-        winner[k] = int_set(list->at->tap);
+#define INLINE __attribute__((always_inline)) static inline
+
+/* The first of equal maxima wins, and every NaN. */
+INLINE vec_mask wins(vec v, vec best) { return vec_either(vec_lt(best, v), vec_nan(v)); }
+
+/* A pixel: what its first tap leads to, and where the result goes. */
+typedef struct {
+    const element *x;
+    const uint8_t *index;
+    element *y;
+    uint8_t *winner;
+    int tap;
+    float share;
+    /* so many pixels lie behind it in its row, and behind those, that a vector may be full of them:
+     * they are written once more later */
+    int room;
+} place;
+
+/* Folds ny x nx taps of n channels from c on, n <= LANES. */
+INLINE void fold_taps(enum fold fold, const job *j, const row *at, int64_t nx, const place *p,
+                      int64_t c, int64_t n) {
+    const int64_t ld = j->ld, down = j->width, channels = j->s->c;
+    const element *x = p->x + c;
+    vec acc = vec_set(fold == MAX || fold == MAX_INDEX ? -INFINITY : 0), last = acc;
+    vec_mask lost = vec_lt(acc, acc); /* none yet */
+    int tap = p->tap;
+    vec_int first = int_set(tap);
+    if (fold != MAX_GRAD && at->more) {
+        acc = load_upto(p->y + c, n);
+        if (fold == MAX_INDEX) first = int_load_bytes(p->winner + c, n);
     }
-    for (const link *l = list->at; l < list->at + list->count; l++) {
-        const float *from = x + l->pixel * j->ld;
-        const vec_int tap = int_set(l->tap);
-        for (int k = 0; k < vecs; k++) {
-            vec v = vecs == 1 ? vec_load_upto(from, n) : vec_load(from + k * LANES);
-            if (fold == MAX) acc[k] = vec_pick(vec_nan(v), v, vec_max(v, acc[k]));
-            if (fold == AVG) acc[k] = vec_fma(v, vec_set(l->share), acc[k]);
+    for (int64_t ky = 0; ky < at->taps; ky++, x += down * ld, tap += j->tap_row) {
+        for (int64_t kx = 0; kx < nx; kx++) {
+            const vec v = load_upto(x + kx * ld, n);
+            const vec_int here = int_set(tap + (int)kx * j->tap_column);
+            if (fold == MAX) { /* which drops NaN; two are looked for at once */
+                acc = vec_max(v, acc);
+                if (kx % 2 || kx + 1 == nx)
+                    lost = vec_either(lost, vec_unordered(v, kx % 2 ? last : v));
+                last = v;
+            }
+            if (fold == AVG) acc = acc + v;
             if (fold == MAX_INDEX) {
-                vec_mask wins = vec_either(vec_lt(acc[k], v), vec_nan(v));
-                acc[k] = vec_pick(wins, v, acc[k]);
-                winner[k] = int_pick(wins, tap, winner[k]);
+                vec_mask won = wins(v, acc);
+                first = int_pick(won, here, first);
+                acc = vec_pick(won, v, acc);
             }
             if (fold == MAX_GRAD) {
-                vec_int its = int_load_bytes(index + l->pixel * channels + k * LANES, bytes);
-                acc[k] = acc[k] + vec_keep(int_eq(its, tap), v);
+                vec_int its = int_load_bytes(p->index + (ky * down + kx) * channels + c, n);
+                acc = acc + vec_keep(int_eq(its, here), v);
             }
         }
     }
-    for (int k = 0; k < vecs; k++) {
-        if (vecs == 1)
-            vec_store_upto(y, acc[k], n);
-        else
-            vec_store(y + k * LANES, acc[k]);
-        if (fold == MAX_INDEX)
-            int_store_bytes(j->winner + pixel * channels + c + k * LANES, winner[k], bytes);
-    }
+    if (fold == MAX) acc = vec_pick(lost, vec_set(NAN), acc);
+    if (fold == AVG && !at->rest) acc = acc * vec_set(p->share);
+    if (j->streams)
+        stream(p->y + c, acc);
+    else
+        store_upto(p->y + c, acc, n);
+    if (fold == MAX_INDEX) int_store_bytes(p->winner + c, first, n);
 }
 
-typedef void fold_function(const job *j, const link_list *list, int64_t offset, int64_t pixel,
-                           int more);
-
-#define FOLD(name, fold)                                                                           \
-    static void name##_pixel(const job *j, const link_list *list, int64_t offset, int64_t pixel,   \
-                             int more) {                                                           \
-        int64_t c = 0, channels = j->s->c;                                                         \
-        for (; c + WIDE * LANES <= channels; c += WIDE * LANES)                                    \
-            fold_links(fold, WIDE, j, list, offset, c, pixel, 0, more);                            \
-        for (; c < channels; c += LANES)                                                           \
-            fold_links(fold, 1, j, list, offset, c, pixel, channels - c, more);                    \
-    }
-
-FOLD(max, MAX)
-FOLD(max_index, MAX_INDEX)
-FOLD(max_grad, MAX_GRAD)
-FOLD(avg, AVG)
-
-/* ---------------------------------------------------------------------------------------- links */
-
-static float area(const k_axis *ay, const k_axis *ax, int64_t oy, int64_t ox) {
-    if (ay->k) return ay->k * ax->k;
-    return (k_window_end(ay, oy) - k_window_begin(ay, oy)) *
-           (k_window_end(ax, ox) - k_window_begin(ax, ox));
+INLINE void fold_pixel(enum fold fold, const job *j, const row *at, int64_t nx, const place *p) {
+    const int64_t channels = j->s->c;
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES) fold_taps(fold, j, at, nx, p, c, LANES);
+    if (c < channels && p->room) fold_taps(fold, j, at, nx, p, c, LANES);
+    if (c < channels && !p->room) fold_taps(fold, j, at, nx, p, c, channels - c);
 }
 
-/* Output pixel (oy, ox) of picture n: its input pixels y.begin .. x.end. */
-static void forward_pixel(const job *j, fold_function *fn, link_list *list, int64_t n, int64_t oy,
-                          int64_t ox, k_span y, k_span x) {
-    const k_pool *s = j->s;
-    const float share = 1 / area(&j->ay, &j->ax, oy, ox);
-    int more = 0;
-    list->count = 0;
-    for (int64_t iy = y.begin; iy < y.end; iy++) {
-        int64_t row = (n * s->h + iy) * s->w;
-        int tap = (iy - oy * s->sh + s->ph) * s->kw - ox * s->sw + s->pw;
-        for (int64_t ix = x.begin; ix < x.end; ix++) {
-            list->at[list->count++] = (link){row + ix, tap + ix, share};
-            if (list->count < LINKS) continue;
-            fn(j, list, 0, (n * s->oh + oy) * s->ow + ox, more);
-            list->count = 0;
-            more = 1;
+/* With few taps in a row their loop unrolls. */
+INLINE void fold_place(enum fold fold, const job *j, const row *at, int64_t nx, const place *p) {
+    if (nx == 1)
+        fold_pixel(fold, j, at, 1, p);
+    else if (nx == 2)
+        fold_pixel(fold, j, at, 2, p);
+    else if (nx == 3)
+        fold_pixel(fold, j, at, 3, p);
+    else
+        fold_pixel(fold, j, at, nx, p);
+}
+
+/* A row's pixels, in their order. */
+INLINE void fold_row(enum fold fold, const job *j, const row at) {
+    const int64_t channels = j->s->c, behind = (LANES + channels - 1) / channels;
+    const int overlaps = j->ldy == channels;
+    for (const run *r = j->run; r < j->run + j->runs; r++) {
+        int64_t moved = 0, to = r->first;
+        for (int64_t i = 0, k = 0; i < r->count * r->pixels; i++, to++) {
+            const link *l = &r->link[k++];
+            const int64_t from = l->from + moved, out = at.to + to, in = at.from + from;
+            if (k == r->pixels) k = 0, moved += r->advance;
+            place p = {.x = j->x + in * j->ld,
+                       .y = j->y + out * j->ldy,
+                       .tap = at.tap + l->tap,
+                       .share = at.share * l->share,
+                       .room = overlaps && to + behind < j->widthy &&
+                               from + l->taps + behind <= j->width};
+            if (fold == MAX_GRAD) p.index = j->index + in * channels;
+            if (fold == MAX_INDEX) p.winner = j->winner + out * channels;
+            fold_place(fold, j, &at, l->taps, &p);
         }
     }
-    if (list->count || !more) fn(j, list, 0, (n * s->oh + oy) * s->ow + ox, more);
 }
 
-/* Input pixel (iy, ix) of picture n: the output pixels y.begin .. x.end that reach it. */
-static void backward_pixel(const job *j, fold_function *fn, link_list *list, int64_t n, int64_t iy,
-                           int64_t ix, k_span y, k_span x) {
-    const k_pool *s = j->s;
-    int more = 0;
-    list->count = 0;
-    for (int64_t oy = y.begin; oy < y.end; oy++) {
-        int64_t row = (n * s->oh + oy) * s->ow;
-        int tap = (iy - oy * s->sh + s->ph) * s->kw + ix + s->pw;
-        for (int64_t ox = x.begin; ox < x.end; ox++) {
-            float share = s->kh ? j->share : 1 / area(&j->ay, &j->ax, oy, ox);
-            list->at[list->count++] = (link){row + ox, tap - ox * s->sw, share};
-            if (list->count < LINKS) continue;
-            fn(j, list, 0, (n * s->h + iy) * s->w + ix, more);
-            list->count = 0;
-            more = 1;
-        }
+/* ----------------------------------------------------------------------------------------- runs */
+
+static int same_cell(const run *r, const link *next, int64_t pixels) {
+    int64_t advance = r->count == 1 ? next->from - r->link->from : r->advance;
+    int same = r->pixels == pixels;
+    for (int64_t i = 0; i < pixels && same; i++)
+        same = r->link[i].taps == next[i].taps && r->link[i].tap == next[i].tap &&
+               next[i].from == r->link[i].from + r->count * advance;
+    return same;
+}
+
+/* A cell more, of `pixels` pixels from `first` on; 0 when there are too many runs. */
+static int add_cell(job *j, int64_t first, int64_t pixels, const link *next) {
+    run *r = j->runs ? &j->run[j->runs - 1] : NULL;
+    if (r && same_cell(r, next, pixels)) {
+        if (r->count++ == 1) r->advance = next->from - r->link->from;
+        return 1;
     }
-    if (list->count || !more) fn(j, list, 0, (n * s->h + iy) * s->w + ix, more);
+    if (j->runs == RUNS) return 0;
+    r = &j->run[j->runs++];
+    *r = (run){.first = first, .pixels = pixels, .count = 1};
+    for (int64_t i = 0; i < pixels; i++) r->link[i] = next[i];
+    return 1;
 }
 
-/* Rows [begin, end) of the n * oh output rows. Neighbours with whole windows have the same links,
- * `sw` further on. */
-static void forward(const job *j, fold_function *fn, int64_t begin, int64_t end) {
+static int find_forward_runs(job *j) {
+    const k_axis *a = &j->ax;
+    for (int64_t o = 0; o < a->out; o++) {
+        int64_t begin = k_window_begin(a, o), taps = k_window_end(a, o) - begin;
+        link l = {.from = begin, .taps = taps, .share = 1 / (float)(a->k ? a->k : taps)};
+        if (a->k) l.tap = (int)(begin - (o * a->s - a->p));
+        if (!add_cell(j, o, 1, &l)) return 0;
+    }
+    return 1;
+}
+
+/* Pixels that lie a stride apart see the same taps. */
+static int find_backward_runs(job *j) {
+    const k_axis *a = &j->ax;
+    const int64_t step = a->k ? a->s : 1;
+    k_span from = {0, 0};
+    if (step > STEP) return 0;
+    for (int64_t i = 0; i < a->in; i += step) {
+        int64_t pixels = k_min(step, a->in - i);
+        link cell[STEP];
+        for (int64_t k = 0; k < pixels; k++) {
+            k_cover(a, i + k, &from);
+            cell[k] = (link){.from = from.begin,
+                             .taps = from.end - from.begin,
+                             .share = 1 / (float)(a->k ? a->k : a->in / a->out)};
+            if (a->k) cell[k].tap = (int)(i + k + a->p - from.begin * a->s);
+        }
+        if (!add_cell(j, i, pixels, cell)) return 0;
+    }
+    return 1;
+}
+
+/* Rows [begin, end) of the n * oh output rows. What lies in memory is read in its order, a row of
+ * taps after the other: the result so far waits in y, that is, in the nearest cache. In a cache all
+ * taps are taken at once, and where a sum so far would be rounded. */
+INLINE void forward(enum fold fold, const job *j, int64_t begin, int64_t end) {
     const k_pool *s = j->s;
-    const int64_t whole = s->kh * s->kw < LINKS ? s->kw : -1;
-    link_list list;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t n = row / s->oh, oy = row % s->oh, built = -1;
-        k_span y = {k_window_begin(&j->ay, oy), k_window_end(&j->ay, oy)};
-        for (int64_t ox = 0; ox < s->ow; ox++) {
-            k_span x = {k_window_begin(&j->ax, ox), k_window_end(&j->ax, ox)};
-            if (built >= 0 && x.end - x.begin == whole) {
-                fn(j, &list, x.begin - built, row * s->ow + ox, 0);
-                continue;
-            }
-            forward_pixel(j, fn, &list, n, oy, ox, y, x);
-            built = x.end - x.begin == whole ? x.begin : -1;
+    const int rounds = fold == AVG && sizeof(element) < sizeof(float);
+    const int at_once =
+        rounds || s->n * s->h * s->w * s->ldx * (int64_t)sizeof(element) < K_STREAM_BYTES;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t oy = i % s->oh, iy = k_window_begin(&j->ay, oy),
+                taps = k_window_end(&j->ay, oy) - iy;
+        row at = {.to = i * s->ow,
+                  .from = (i / s->oh * s->h + iy) * s->w,
+                  .taps = taps,
+                  .tap = s->kh ? (int)((iy - oy * s->sh + s->ph) * s->kw) : 0,
+                  .share = 1 / (float)(s->kh ? s->kh : taps)};
+        if (at_once) {
+            fold_row(fold, j, at);
+            continue;
+        }
+        for (at.taps = 1; at.more < taps; at.more++, at.from += s->w, at.tap += j->tap_row) {
+            at.rest = at.more + 1 < taps;
+            fold_row(fold, j, at);
         }
     }
 }
 
 /* Rows [begin, end) of the n * h input rows. */
-static void backward(const job *j, fold_function *fn, int64_t begin, int64_t end) {
+INLINE void backward(enum fold fold, const job *j, int64_t begin, int64_t end) {
     const k_pool *s = j->s;
-    link_list list;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t n = row / s->h, iy = row % s->h;
-        k_span x = {0, 0}, y = {0, 0};
-        k_cover(&j->ay, iy, &y);
-        for (int64_t ix = 0; ix < s->w; ix++) {
-            k_cover(&j->ax, ix, &x);
-            backward_pixel(j, fn, &list, n, iy, ix, y, x);
-        }
+    for (int64_t i = begin; i < end; i++) {
+        k_span y = {0, 0};
+        k_cover(&j->ay, i % s->h, &y);
+        fold_row(fold, j,
+                 (row){.to = i * s->w,
+                       .from = (i / s->h * s->oh + y.begin) * s->ow,
+                       .taps = y.end - y.begin,
+                       .tap = s->kh ? (int)((i % s->h - y.begin * s->sh + s->ph) * s->kw) : 0,
+                       .share = 1 / (float)(s->kh ? s->kh : s->h / s->oh)});
     }
+    if (j->streams) vec_stream_end();
 }
 
-static void max_rows(void *ctx, int64_t begin, int64_t end) { forward(ctx, max_pixel, begin, end); }
+static void max_rows(void *ctx, int64_t begin, int64_t end) { forward(MAX, ctx, begin, end); }
 static void max_index_rows(void *ctx, int64_t begin, int64_t end) {
-    forward(ctx, max_index_pixel, begin, end);
+    forward(MAX_INDEX, ctx, begin, end);
 }
-static void avg_rows(void *ctx, int64_t begin, int64_t end) { forward(ctx, avg_pixel, begin, end); }
+static void avg_rows(void *ctx, int64_t begin, int64_t end) { forward(AVG, ctx, begin, end); }
 static void max_grad_rows(void *ctx, int64_t begin, int64_t end) {
-    backward(ctx, max_grad_pixel, begin, end);
+    backward(MAX_GRAD, ctx, begin, end);
 }
-static void avg_grad_rows(void *ctx, int64_t begin, int64_t end) {
-    backward(ctx, avg_pixel, begin, end);
-}
+static void avg_grad_rows(void *ctx, int64_t begin, int64_t end) { backward(AVG, ctx, begin, end); }
 
 /* ------------------------------------------------------------------------------------ launchers */
 
+static k_table plain; /* of these, for windows that make too many runs */
+
 static int64_t rows_at_once(int64_t row_size) { return k_max(1, GRAIN / k_max(row_size, 1)); }
+
+/* Whole lines of memory are written, and so many that none would stay in a cache. */
+static int may_stream(const job *j, int64_t pixels) {
+    int64_t bytes = j->s->c * (int64_t)sizeof *j->y;
+    return pixels * bytes >= K_STREAM_BYTES && bytes % LINE == 0 && j->s->c == j->ldy &&
+           (uintptr_t)j->y % LINE == 0;
+}
+
+static job forward_of(const k_pool *s, const float *x, float *y, uint8_t *index) {
+    job j = {.s = s,
+             .ay = K_AXIS_Y(s),
+             .ax = K_AXIS_X(s),
+             .x = elements_of(x),
+             .ld = s->ldx,
+             .width = s->w,
+             .y = elements(y),
+             .ldy = s->ldy,
+             .widthy = s->ow,
+             .winner = index,
+             .tap_row = (int)s->kw,
+             .tap_column = 1};
+    return j;
+}
+
+static job backward_of(const k_pool *s, const float *dy, const uint8_t *index, float *dx) {
+    job j = {.s = s,
+             .ay = K_AXIS_Y(s),
+             .ax = K_AXIS_X(s),
+             .x = elements_of(dy),
+             .ld = s->ldy,
+             .width = s->ow,
+             .y = elements(dx),
+             .ldy = s->ldx,
+             .widthy = s->w,
+             .index = index,
+             .tap_row = -(int)(s->sh * s->kw),
+             .tap_column = -(int)s->sw};
+    j.streams = may_stream(&j, s->n * s->h * s->w);
+    return j;
+}
 
 /* Output rows, as long as the input that they read. */
 static void run_forward(job *j, k_task *fn) {
@@ -228,27 +338,41 @@ static void run_backward(job *j, k_task *fn) {
 }
 
 static void max_pool(const k_pool *s, const float *x, float *y, uint8_t *index) {
-    job j = {s, K_AXIS_Y(s), K_AXIS_X(s), x, s->ldx, y, s->ldy, index, NULL, 0};
-    run_forward(&j, index ? max_index_rows : max_rows);
+    job j = forward_of(s, x, y, index);
+    if (find_forward_runs(&j))
+        run_forward(&j, index ? max_index_rows : max_rows);
+    else
+        plain.max_pool(s, x, y, index);
 }
 
 static void max_pool_grad(const k_pool *s, const float *dy, const uint8_t *index, float *dx) {
-    job j = {s, K_AXIS_Y(s), K_AXIS_X(s), dy, s->ldy, dx, s->ldx, NULL, index, 0};
-    run_backward(&j, max_grad_rows);
+    job j = backward_of(s, dy, index, dx);
+    if (find_backward_runs(&j))
+        run_backward(&j, max_grad_rows);
+    else
+        plain.max_pool_grad(s, dy, index, dx);
 }
 
 static void avg_pool(const k_pool *s, const float *x, float *y) {
-    job j = {s, K_AXIS_Y(s), K_AXIS_X(s), x, s->ldx, y, s->ldy, NULL, NULL, 0};
-    run_forward(&j, avg_rows);
+    job j = forward_of(s, x, y, NULL);
+    if (find_forward_runs(&j))
+        run_forward(&j, avg_rows);
+    else
+        plain.avg_pool(s, x, y);
 }
 
+/* Windows of an adaptive pooling that overlap weigh their taps differently. */
 static void avg_pool_grad(const k_pool *s, const float *dy, float *dx) {
-    job j = {s,  K_AXIS_Y(s), K_AXIS_X(s), dy,   s->ldy,
-             dx, s->ldx,      NULL,        NULL, 1 / (float)(s->kh * s->kw)};
-    run_backward(&j, avg_grad_rows);
+    job j = backward_of(s, dy, NULL, dx);
+    int even = s->kh || (s->h % s->oh == 0 && s->w % s->ow == 0);
+    if (even && find_backward_runs(&j))
+        run_backward(&j, avg_grad_rows);
+    else
+        plain.avg_pool_grad(s, dy, dx);
 }
 
 static void pool_simd(k_table *t) {
+    plain = *t;
     t->max_pool = max_pool;
     t->max_pool_grad = max_pool_grad;
     t->avg_pool = avg_pool;

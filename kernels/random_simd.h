@@ -8,8 +8,8 @@
  * Surprising: nothing is shuffled. The even lanes take the first half of the blocks and the odd
  * lanes the second, and interleaving the low halves of pairs of lanes then gives whole blocks, in
  * their order. What the high half of a lane holds never matters. */
+#include "element.h"
 #include "kernels.h"
-#include "simd.h"
 
 #if K_SIMD
 
@@ -76,8 +76,35 @@ static inline void units(uint64_t counter, const k_draw *d, vec unit[2]) {
 
 typedef struct {
     k_draw draw;
-    float lo, range; /* dropout: p, - */
-    const float *x;
+    float p;
+    const element *x;
+    element *y;
+} dropout_job;
+
+static void dropout_range(void *ctx, int64_t begin, int64_t end) {
+    const dropout_job *j = ctx;
+    const vec p = vec_set(j->p), scale = vec_set(1 / (1 - j->p));
+    for (int64_t i = begin; i < end; i += ELEMENTS) {
+        vec unit[2];
+        units(i / BLOCK, &j->draw, unit);
+        for (int64_t k = 0; k < ELEMENTS && i + k < end; k += LANES) {
+            vec x = load_upto(j->x + i + k, end - i - k) * scale;
+            vec y = vec_pick(vec_lt(unit[k / LANES], p), vec_set(0), x);
+            store_upto(j->y + i + k, y, end - i - k);
+        }
+    }
+}
+
+static void dropout(int64_t n, const k_draw *d, float p, const float *x, float *y) {
+    dropout_job j = {*d, p, elements_of(x), elements(y)};
+    k_parallel(n, GRAIN, dropout_range, &j);
+}
+
+#if !K_NARROW
+
+typedef struct {
+    k_draw draw;
+    float lo, range;
     float *y;
 } random_job;
 
@@ -98,33 +125,18 @@ static void uniform_range(void *ctx, int64_t begin, int64_t end) {
     }
 }
 
-static void dropout_range(void *ctx, int64_t begin, int64_t end) {
-    const random_job *j = ctx;
-    const vec p = vec_set(j->lo), scale = vec_set(1 / (1 - j->lo));
-    for (int64_t i = begin; i < end; i += ELEMENTS) {
-        vec unit[2];
-        units(i / BLOCK, &j->draw, unit);
-        for (int64_t k = 0; k < ELEMENTS && i + k < end; k += LANES) {
-            vec x = vec_load_upto(j->x + i + k, end - i - k) * scale;
-            vec y = vec_pick(vec_lt(unit[k / LANES], p), vec_set(0), x);
-            vec_store_upto(j->y + i + k, y, end - i - k);
-        }
-    }
-}
-
 static void uniform(int64_t n, const k_draw *d, float lo, float hi, float *y) {
-    random_job j = {*d, lo, hi - lo, NULL, y};
+    random_job j = {*d, lo, hi - lo, y};
     k_parallel(n, GRAIN, uniform_range, &j);
 }
 
-static void dropout(int64_t n, const k_draw *d, float p, const float *x, float *y) {
-    random_job j = {*d, p, 0, x, y};
-    k_parallel(n, GRAIN, dropout_range, &j);
-}
+#endif
 
 static void random_simd(k_table *t) {
-    t->uniform = uniform;
     t->dropout = dropout;
+#if !K_NARROW
+    t->uniform = uniform;
+#endif
 }
 
 #else

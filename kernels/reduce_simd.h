@@ -2,8 +2,8 @@
  *
  * Two ways: where the innermost kept dimension is dense and the reduced ones are not (channels-last
  * sums over n, h, w), columns are added up side by side (columns_simd.h); anywhere else a position
- * at a time, over pieces of PIECE elements that are dense or get packed. 4 bytes an element; var
- * that is not over columns reads twice.
+ * at a time, over pieces of PIECE elements that are dense or get packed. An element is read once;
+ * by a var that is not over columns, twice. Of bf16 there are sums alone.
  *
  * Surprising: argmax stays plain: it counts positions in the order of the dimensions, which sorting
  * them by their strides would lose. */
@@ -16,11 +16,11 @@
 
 enum { PIECE = 1024, SPLITS = 64, GRAIN = 1 << 14 };
 
-/* ----------------------------------------------------------------- folding dense runs of floats */
+/* ----------------------------------------------------------------------- folding dense elements */
 
 enum { RUN_SUM, RUN_MAX, RUN_MIN, RUN_SQUARES };
 
-typedef double run_function(const float *x, int64_t n, float mean);
+typedef double run_function(const element *x, int64_t n, float mean);
 
 __attribute__((always_inline)) static inline vec fold_vec(int kind, vec acc, vec x, vec mean) {
     switch (kind) {
@@ -44,7 +44,7 @@ static double fold_pair(int kind, double a, double b) {
     return a + b;
 }
 
-__attribute__((always_inline)) static inline double fold_run(int kind, const float *x, int64_t n,
+__attribute__((always_inline)) static inline double fold_run(int kind, const element *x, int64_t n,
                                                              float mean) {
     const vec around = vec_set(mean);
     const float first = kind == RUN_MAX ? -INFINITY : kind == RUN_MIN ? INFINITY : 0;
@@ -53,9 +53,10 @@ __attribute__((always_inline)) static inline double fold_run(int kind, const flo
     int64_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
         for (int k = 0; k < 4; k++)
-            acc[k] = fold_vec(kind, acc[k], vec_load(x + i + k * LANES), around);
-    for (; i + LANES <= n; i += LANES) acc[0] = fold_vec(kind, acc[0], vec_load(x + i), around);
-    if (i < n) acc[1] = fold_vec(kind, acc[1], vec_load_or(x + i, n - i, neutral), around);
+            acc[k] = fold_vec(kind, acc[k], load(x + i + k * LANES), around);
+    for (; i + LANES <= n; i += LANES) acc[0] = fold_vec(kind, acc[0], load(x + i), around);
+    if (i < n)
+        acc[1] = fold_vec(kind, acc[1], vec_join(load_part(x + i, n - i), n - i, neutral), around);
     const int pair = kind == RUN_SQUARES ? RUN_SUM : kind;
     for (int k = 1; k < 4; k++) acc[0] = fold_vec(pair, acc[0], acc[k], around);
     float lane[LANES];
@@ -65,16 +66,16 @@ __attribute__((always_inline)) static inline double fold_run(int kind, const flo
     return lane[0];
 }
 
-static double sum_run(const float *x, int64_t n, float mean) {
+static double sum_run(const element *x, int64_t n, float mean) {
     return fold_run(RUN_SUM, x, n, mean);
 }
-static double max_run(const float *x, int64_t n, float mean) {
+static double max_run(const element *x, int64_t n, float mean) {
     return fold_run(RUN_MAX, x, n, mean);
 }
-static double min_run(const float *x, int64_t n, float mean) {
+static double min_run(const element *x, int64_t n, float mean) {
     return fold_run(RUN_MIN, x, n, mean);
 }
-static double squares_run(const float *x, int64_t n, float mean) {
+static double squares_run(const element *x, int64_t n, float mean) {
     return fold_run(RUN_SQUARES, x, n, mean);
 }
 
@@ -86,20 +87,20 @@ typedef struct {
     k_reduce r; /* sorted and merged */
     int kind, var;
     float *y;
-    const float *x;
+    const element *x;
     int64_t split; /* reduced positions of a part */
 } rows_job;
 
 /* Reduced positions [begin, end) of the kept position at x. */
-static double fold_range(const k_reduce *r, int kind, const float *x, float mean, int64_t begin,
+static double fold_range(const k_reduce *r, int kind, const element *x, float mean, int64_t begin,
                          int64_t end) {
-    float buffer[PIECE];
+    element buffer[PIECE];
     int last = r->nr - 1;
     int64_t inner = r->rsize[last], stride = r->rx[last];
     double total = kind == RUN_MAX ? -INFINITY : kind == RUN_MIN ? INFINITY : 0;
     for (int64_t i = begin, n; i < end; i += n) {
         n = k_min(k_min(PIECE, end - i), inner - i % inner);
-        const float *from = x + k_offset(last, r->rsize, r->rx, i / inner) + i % inner * stride;
+        const element *from = x + k_offset(last, r->rsize, r->rx, i / inner) + i % inner * stride;
         if (stride != 1) {
             for (int64_t k = 0; k < n; k++) buffer[k] = from[k * stride];
             from = buffer;
@@ -114,7 +115,7 @@ static void reduce_positions(void *ctx, int64_t begin, int64_t end) {
     const k_reduce *r = &j->r;
     int64_t count = k_count(r->nr, r->rsize);
     for (int64_t i = begin; i < end; i++) {
-        const float *x = j->x + k_offset(r->nk, r->ksize, r->kx, i);
+        const element *x = j->x + k_offset(r->nk, r->ksize, r->kx, i);
         double value = fold_range(r, j->kind, x, 0, 0, count);
         if (j->var) value = fold_range(r, RUN_SQUARES, x, value / count, 0, count) / count;
         j->y[k_offset(r->nk, r->ksize, r->sy, i)] = value;
@@ -123,7 +124,7 @@ static void reduce_positions(void *ctx, int64_t begin, int64_t end) {
 
 typedef struct {
     const rows_job *j;
-    const float *x;
+    const element *x;
     int kind;
     float mean;
     double part[SPLITS];
@@ -138,7 +139,7 @@ static void reduce_parts(void *ctx, int64_t begin, int64_t end) {
 }
 
 /* One kept position, its reduced ones in parallel parts. */
-static double reduce_split(const rows_job *j, const float *x, int kind, float mean) {
+static double reduce_split(const rows_job *j, const element *x, int kind, float mean) {
     parts_job p = {.j = j, .x = x, .kind = kind, .mean = mean};
     int64_t parts = (k_count(j->r.nr, j->r.rsize) + j->split - 1) / j->split;
     k_parallel(parts, 1, reduce_parts, &p);
@@ -156,7 +157,7 @@ static void reduce_rows(rows_job *j) {
     }
     j->split = k_max(GRAIN, (count + SPLITS - 1) / SPLITS);
     for (int64_t i = 0; i < kept; i++) {
-        const float *x = j->x + k_offset(r->nk, r->ksize, r->kx, i);
+        const element *x = j->x + k_offset(r->nk, r->ksize, r->kx, i);
         double value = reduce_split(j, x, j->kind, 0);
         if (j->var) value = reduce_split(j, x, RUN_SQUARES, value / count) / count;
         j->y[k_offset(r->nk, r->ksize, r->sy, i)] = value;
@@ -169,7 +170,7 @@ typedef struct {
     k_reduce r;
     int var;
     float *y;
-    const float *x;
+    const element *x;
     int64_t panels; /* of the innermost kept dimension */
 } columns_job;
 
@@ -253,7 +254,8 @@ static int sort_dims(int nd, int64_t *size, int64_t *x, int64_t *other) {
     return 1;
 }
 
-static void reduce_any(const k_reduce *given, int kind, int var, float *y, const float *x) {
+static void reduce_any(const k_reduce *given, int kind, int var, float *y, const float *given_x) {
+    const element *x = elements_of(given_x);
     k_reduce r = *given;
     int64_t none[K_MAX_DIMS] = {0};
     r.nk = sort_dims(r.nk, r.ksize, r.kx, r.sy);
@@ -272,6 +274,7 @@ static void sum_all(const k_reduce *r, float *y, const float *x, void *scratch) 
     (void)scratch;
     reduce_any(r, RUN_SUM, 0, y, x);
 }
+#if !K_NARROW
 static void max_all(const k_reduce *r, float *y, const float *x, void *scratch) {
     (void)scratch;
     reduce_any(r, RUN_MAX, 0, y, x);
@@ -285,11 +288,15 @@ static void var_all(const k_reduce *r, float *y, const float *x, void *scratch) 
     reduce_any(r, RUN_SUM, 1, y, x);
 }
 
+#endif
+
 static void reduce_simd(k_table *t) {
     t->sum = sum_all;
+#if !K_NARROW
     t->max = max_all;
     t->min = min_all;
     t->var = var_all;
+#endif
 }
 
 #else

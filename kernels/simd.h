@@ -31,9 +31,9 @@ static inline __mmask16 vec_first(int64_t n) { return (__mmask16)((1u << n) - 1)
 static inline vec vec_load_part(const float *p, int64_t n) {
     return _mm512_maskz_loadu_ps(vec_first(n), p);
 }
-/* The same, but the others load as `other`. */
-static inline vec vec_load_or(const float *p, int64_t n, vec other) {
-    return _mm512_mask_loadu_ps(other, vec_first(n), p);
+/* The first n lanes of x, the others of `other`. */
+static inline vec vec_join(vec x, int64_t n, vec other) {
+    return _mm512_mask_blend_ps(vec_first(n), other, x);
 }
 static inline void vec_store_part(float *p, vec x, int64_t n) {
     _mm512_mask_storeu_ps(p, vec_first(n), x);
@@ -53,23 +53,26 @@ static inline vec_mask vec_eq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _C
 static inline vec_mask vec_ne(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ); }
 static inline vec_mask vec_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vec_mask vec_le(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+static inline vec_mask vec_unordered(vec a, vec b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q);
+}
 static inline vec_mask vec_both(vec_mask m, vec_mask n) { return m & n; }
 static inline vec_mask vec_either(vec_mask m, vec_mask n) { return m | n; }
 static inline vec vec_pick(vec_mask m, vec a, vec b) { return _mm512_mask_blend_ps(m, b, a); }
 static inline vec vec_keep(vec_mask m, vec a) { return _mm512_maskz_mov_ps(m, a); }
 
-/* Whole numbers 0 .. 255, an int a lane, stored as bytes. */
-typedef __m512i vec_int;
-static inline vec_int int_set(int x) { return _mm512_set1_epi32(x); }
+/* Whole numbers 0 .. 255, one a lane, which are bytes in memory. */
+typedef __m128i vec_int;
+static inline vec_int int_set(int x) { return _mm_set1_epi8((char)x); }
 static inline vec_int int_pick(vec_mask m, vec_int a, vec_int b) {
-    return _mm512_mask_blend_epi32(m, b, a);
+    return _mm_mask_blend_epi8(m, b, a);
 }
-static inline vec_mask int_eq(vec_int a, vec_int b) { return _mm512_cmpeq_epi32_mask(a, b); }
+static inline vec_mask int_eq(vec_int a, vec_int b) { return _mm_cmpeq_epi8_mask(a, b); }
 static inline vec_int int_load_bytes(const uint8_t *p, int64_t n) {
-    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vec_first(n), p));
+    return _mm_maskz_loadu_epi8(vec_first(n), p);
 }
 static inline void int_store_bytes(uint8_t *p, vec_int x, int64_t n) {
-    _mm512_mask_cvtepi32_storeu_epi8(p, vec_first(n), x);
+    _mm_mask_storeu_epi8(p, vec_first(n), x);
 }
 
 #elif defined(__AVX2__)
@@ -91,10 +94,9 @@ static inline __m256i vec_first(int64_t n) {
 static inline vec vec_load_part(const float *p, int64_t n) {
     return _mm256_maskload_ps(p, vec_first(n));
 }
-/* The same, but the others load as `other`. */
-static inline vec vec_load_or(const float *p, int64_t n, vec other) {
-    __m256i first = vec_first(n);
-    return _mm256_blendv_ps(other, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
+/* The first n lanes of x, the others of `other`. */
+static inline vec vec_join(vec x, int64_t n, vec other) {
+    return _mm256_blendv_ps(other, x, _mm256_castsi256_ps(vec_first(n)));
 }
 static inline void vec_store_part(float *p, vec x, int64_t n) {
     if (n == LANES)
@@ -126,12 +128,13 @@ static inline vec_mask vec_eq(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ
 static inline vec_mask vec_ne(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_NEQ_UQ); }
 static inline vec_mask vec_lt(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 static inline vec_mask vec_le(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
+static inline vec_mask vec_unordered(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 static inline vec_mask vec_both(vec_mask m, vec_mask n) { return _mm256_and_ps(m, n); }
 static inline vec_mask vec_either(vec_mask m, vec_mask n) { return _mm256_or_ps(m, n); }
 static inline vec vec_pick(vec_mask m, vec a, vec b) { return _mm256_blendv_ps(b, a, m); }
 static inline vec vec_keep(vec_mask m, vec a) { return _mm256_and_ps(m, a); }
 
-/* Whole numbers 0 .. 255, an int a lane, stored as bytes. */
+/* Whole numbers 0 .. 255, one a lane, which are bytes in memory. */
 typedef __m256i vec_int;
 static inline vec_int int_set(int x) { return _mm256_set1_epi32(x); }
 static inline vec_int int_pick(vec_mask m, vec_int a, vec_int b) {
@@ -142,7 +145,7 @@ static inline vec_mask int_eq(vec_int a, vec_int b) {
 }
 static inline vec_int int_load_bytes(const uint8_t *p, int64_t n) {
     uint64_t bytes = 0;
-    if (n == LANES)
+    if (n >= LANES)
         memcpy(&bytes, p, LANES);
     else
         memcpy(&bytes, p, n);
@@ -185,14 +188,21 @@ static inline void transpose_8x8(const float *from, int64_t from_row, float *to,
 /* Large outputs, which no cache would keep for the next kernel anyway, are streamed: a plain store
  * reads the line that it is about to overwrite. vec_stream needs an aligned address, and a
  * vec_stream_end before other threads may look. */
-enum { K_STREAM_FLOATS = 8 << 20 };
-static inline int vec_aligned(const float *p) { return (uintptr_t)p % sizeof(vec) == 0; }
+enum { K_STREAM_BYTES = 32 << 20 };
 static inline void vec_stream_end(void) { _mm_sfence(); }
 
 /* Asks for the cache line at p, which need not exist, ahead of its time. */
-static inline void vec_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+static inline void vec_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
-static inline vec_mask vec_nan(vec a) { return vec_ne(a, a); }
+/* The same, not yet into the nearest cache. */
+static inline void vec_prefetch_far(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
+
+static inline vec_mask vec_nan(vec a) { return vec_unordered(a, a); }
+
+/* The first n floats, the others as `other`. */
+static inline vec vec_load_or(const float *p, int64_t n, vec other) {
+    return vec_join(vec_load_part(p, n), n, other);
+}
 
 /* The next floats of a row that ends in n: a full vector or what is left. */
 static inline vec vec_load_upto(const float *p, int64_t n) {

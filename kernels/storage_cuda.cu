@@ -7,6 +7,7 @@
  * Surprising: index_add is slow by choice. A thread owns a column and adds the picks in their
  * order, which gives the same bits every time; a row that it has not seen lately costs it some
  * 300 ns, whatever the card. Thousands of columns hide that, few do not. */
+#include "parts_cuda.h"
 #include "strided_cuda.h"
 
 namespace {
@@ -132,6 +133,34 @@ void from_f32(int64_t n, k_dtype dtype, const float *x, void *y) {
     case K_I32:
         return convert_all<float, int32_t>(n, x, y);
     }
+}
+
+/* Arrays of floats to bf16: 6 bytes an element, of which a thread takes eight: 16 bytes an access.
+ */
+enum { CASTS = 144 /* that fit in a launch's arguments */ };
+typedef k_parts<k_cast, CASTS> casts;
+static_assert(sizeof(casts) <= 4096, "see CASTS");
+
+__global__ void __launch_bounds__(256) narrow_all_kernel(casts b) {
+    const k_piece<k_cast> q = k_piece_of(b);
+    k_bf16 *to = (k_bf16 *)q.part.y;
+    bool aligned = k_aligned_to(16, q.part.x, to);
+    for (int64_t i = q.begin + 8 * threadIdx.x; i < q.end; i += 8 * blockDim.x) {
+        float v[8];
+        if (aligned && i + 8 <= q.end) {
+            k_load<true>(q.part.x + i, 8, v);
+            k_store<true>(to + i, 8, v);
+        } else {
+            k_load<false>(q.part.x + i, q.end - i, v);
+            k_store<false>(to + i, q.end - i, v);
+        }
+    }
+}
+
+void narrow_all(int64_t parts, const k_cast *part) {
+    k_for_parts<CASTS>(parts, part, [](const casts &b, unsigned blocks) {
+        K_LAUNCH(narrow_all_kernel, blocks, 256, b);
+    });
 }
 
 /* ---------------------------------------------------------------------- values that are written */
@@ -280,6 +309,7 @@ extern "C" void k_storage_cuda(k_table *t) {
     t->index_add = index_add;
     t->to_f32 = to_f32;
     t->from_f32 = from_f32;
+    t->narrow_all = narrow_all;
     t->fill = fill;
     t->range = range;
     t->elements = elements;

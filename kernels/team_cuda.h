@@ -1,18 +1,39 @@
 /* team_cuda.h - two ways to stand threads over a matrix: as teams, one a row, or in columns.
  *
- * A thread owns four neighbouring channels. With ALIGNED it moves them at once (16 bytes, or 8 of
- * bf16), otherwise one by one, of which the first n are there.
+ * A thread owns four neighbouring channels, or eight of bf16, and moves them at once: 16 bytes, or
+ * 8 where bf16 goes by four. Else it owns four, of which the first n are there, one by one.
  *
- * Surprising: what it computes is the same, so a channel slice that begins anywhere gives the same
- * bits as a whole matrix. */
+ * Surprising: what is computed is the same, since which rows a thread adds up depends on the shape
+ * alone: a channel slice that begins anywhere gives the same bits as a whole matrix. */
 #ifndef CNN_TEAM_CUDA_H
 #define CNN_TEAM_CUDA_H
 
 #include "four_cuda.h"
 
-/* Can all rows of p, `ld` elements apart, be moved so? c: the channels of what a thread walks. */
+/* So many neighbouring channels a thread moves at once, and owns; 1: one by one, and owns four. */
+template <int AT_ONCE> struct k_width {
+    enum { whole = AT_ONCE > 1, own = AT_ONCE > 4 ? AT_ONCE : 4, threads = 1024 / own };
+};
+
+/* As many neighbours as one instruction can move in all rows of p, `ld` elements apart: 8 (not of
+ * floats), 4 or 1. c: the channels of what a thread walks. */
+template <class T> static inline int k_at_once(const T *p, int64_t ld, int64_t c) {
+    for (int n = sizeof(T) < 4 ? 8 : 4; n >= 4; n /= 2)
+        if (k_aligned_to(n * (int)sizeof(T), p) && ld % n == 0 && c % n == 0) return n;
+    return 1;
+}
+
+/* Calls f with the k_width of that number; T: of which elements. */
+template <class T, class F> static inline void k_with_width(int at_once, F f) {
+    if constexpr (sizeof(T) == 2)
+        if (at_once == 8) return f(k_width<8>());
+    if (at_once >= 4) return f(k_width<4>());
+    f(k_width<1>());
+}
+
+/* Are they four or more? */
 template <class T> static inline bool k_aligned(const T *p, int64_t ld, int64_t c) {
-    return k_aligned_to(4 * sizeof(T), p) && ld % 4 == 0 && c % 4 == 0;
+    return k_at_once(p, ld, c) > 1;
 }
 
 /* K_LAUNCH_ALIGNED(is, name, args): K_LAUNCH of name<true> or name<false>. */
@@ -25,8 +46,9 @@ template <class T> static inline bool k_aligned(const T *p, int64_t ld, int64_t 
     } while (0)
 
 /* ----------------------------------------------------------------------------------------- columns
- * Blocks of x * y threads: x over the channels, so that a thread keeps its four and what belongs to
- * them; y over the rows, with a stride of all y of the grid. */
+ * Blocks of x * y threads: x over the channels, so that a thread keeps its own and what belongs to
+ * them; y over the rows, with a stride of all y of the grid. They are counted in threads that own
+ * four channels; where they own eight, half of them are as wide (k_column_threads). */
 
 enum { K_COLUMN_THREADS = 256 };
 
@@ -37,6 +59,10 @@ static inline dim3 k_column_block(int64_t c) {
     for (unsigned t = x; t >= 8; t /= 2) /* 8 threads read a line of 128 bytes: still whole ones */
         if ((quads + t - 1) / t * t < (quads + x - 1) / x * x) x = t;
     return dim3(x, K_COLUMN_THREADS / x);
+}
+
+template <class W> static inline dim3 k_column_threads(dim3 block, W) {
+    return dim3(block.x * 4 / W::own, block.y);
 }
 
 /* Blocks side by side. */
@@ -50,7 +76,7 @@ static inline dim3 k_column_grid(dim3 block, int64_t c, int64_t rows) {
     return dim3((unsigned)x, (unsigned)(y < 1 ? 1 : y));
 }
 
-#define k_channel() (((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 4)
+#define k_channel(own) (((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * (own))
 
 /* ------------------------------------------------------------------------------------------- teams
  * A team of 1, 2, 4 .. 32 threads, or of a whole block, works on a row. Every thread of the block

@@ -64,6 +64,19 @@ function cnn.manual_seed(seed)
   C.cnn_manual_seed(argument.whole("cnn.manual_seed", "seed", seed, 0))
 end
 
+--- cnn.precision(name)
+-- What convolutions and products compute with, on every device: "fp32", or "bf16": convolutions
+-- take and give bf16, so do the ops behind them (norms, pooling, arithmetic, cat, dropout);
+-- products take it and give f32; weights, statistics, sums, losses and all else are f32. On a card
+-- also "tf32" and "auto" (tf32 in convolutions, as PyTorch has it), which the CPU takes for fp32.
+-- Errors: another name
+-- Example: cnn.precision "fp32"
+-- See: cnn.cuda.precision, cnnlua train, cnn.train
+function cnn.precision(name)
+  argument.string("cnn.precision", "name", name)
+  if C.cnn_set_precision(name) ~= 0 then handle.fail() end
+end
+
 --- cnn.set_threads(n)
 -- How many threads the engine uses; 0: one for each CPU, as at the start. Results do not depend on
 -- it.

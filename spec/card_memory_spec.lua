@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local cnn = require "cnn"
 local bind = require "cnn.bind"
 local engine = require "spec.support.engine"
+local made_up = require "spec.support.made_up"
 
 local nn, C = cnn.nn, engine.C
 
@@ -18,17 +19,11 @@ end
 
 local function graphs() return tonumber(C.cnn_cuda_graphs()) end
 
-local function small_net()
-  cnn.manual_seed(11)
-  return nn.Sequential(nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.ReLU(),
-    nn.MaxPool2d(2, { stride = 2 }), nn.Flatten(), nn.Dropout(0.25), nn.Linear(4 * 4 * 4, 10))
-end
-
 local criterion = nn.CrossEntropyLoss()
 
 describe("a card's memory", function()
   it("does not grow over 1,000 steps", function()
-    local net = small_net()
+    local net = made_up.small_net()
     net(cnn.zeros(2, 1, 8, 8))
     net:to "cuda"
     local x, y = cnn.rand({ 4, 1, 8, 8 }, { device = "cuda" }), cnn.ones({ 4 }, { device = "cuda" })

@@ -216,7 +216,7 @@ local wrong = {
   { "-l nosuchmodule", 1, "nosuchmodule" },
   { "-i models/nosuch.lua", 1, "models/nosuch.lua" },
   { "-i models/bn_lenet.lua --device cuda", 1, "cuda.*%-%-device cpu" },
-  { "-i models/bn_lenet.lua --precision bf16", 2, "bf16.*fp32" },
+  { "-i models/bn_lenet.lua --precision tf32", 2, "tf32 is for CUDA only" },
   { "-i models/bn_lenet.lua --out /tmp", 2, "%-%-out.*%-%-epochs" },
   { "-i --lr 1 models/bn_lenet.lua", 2, "after FILE" },
   { "models/bn_lenet.lua --out /dev/null/runs --limit 64", 1, "/dev/null" },

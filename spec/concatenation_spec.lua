@@ -120,6 +120,20 @@ describe("concatenation in a recorded step", function()
     end, { x, two.weight }, tolerance)
   end)
 
+  everywhere("is the same where the whole is written to", function(tolerance)
+    local x = picture(2, 8, 4, 4)
+    local one, two = layer(nn.Conv2d(8, 8, 1)), layer(nn.Conv2d(8, 8, 1))
+    check(function()
+      local a, b = one(x), two(x)
+      local y = cnn.no_grad(function()
+        local whole = ops.cat({ a, ops.cat({ b, a }, 2) }, 2)
+        whole:narrow(2, 1, 8):fill(0)
+        return whole
+      end)
+      return (a * a):sum() + (b * b):sum(), y
+    end, { x, one.weight, two.weight }, tolerance)
+  end)
+
   everywhere("is the same of a part that is all there is, along other axes, without gradients",
     function(tolerance)
       local x = picture(2, 8, 3, 4)

@@ -88,8 +88,9 @@ local function make_tensors(layer)
   return all, tensors
 end
 
--- The output and the inputs' gradients, in order.
-local function run(layer)
+-- The output and the inputs' gradients, in order; in bf16 the first input is an activation.
+local function run(layer, precision)
+  cnn.precision(precision)
   local all, tensors = make_tensors(layer)
   local total = 0
   for _, x in ipairs(tensors) do
@@ -97,47 +98,68 @@ local function run(layer)
     total = total + x:numel()
   end
   engine.poison(math.max(2 * total, 2 ^ 20))
+  if precision == "bf16" then all[1] = bind.ops.to(all[1], "bf16") end
   local y = bind.ops[layer.op](unpack(all, 1, table.maxn(layer.call)))
-  local seed = cnn.randn({ unpack(y:shape()) }):to(engine.device)
+  local seed = cnn.randn({ unpack(y:shape()) }):to(engine.device):to(y.dtype)
   engine.C.cnn_data(seed)
   engine.poison(math.max(2 * total, 2 ^ 20))
   y:backward(seed)
   engine.clean()
-  local results = { y:detach():to "cpu" }
+  local results = { y:detach():to("cpu"):to "f32" }
   for _, x in ipairs(tensors) do results[#results + 1] = x.grad:to "cpu" end
   return results
 end
 
-local function assert_same(layer, variant, judge, got, expected)
+-- Of bf16 two roundings of the largest value may be neighbours.
+local function allowed(e, precision)
+  if precision == "bf16" then return e:abs():max():item() / 128 end
+  return TOLERANCE * (e * e):mean():sqrt():item()
+end
+
+local function assert_same(layer, precision, variant, judge, got, expected)
   assert.equal(#expected, #got)
   for i, e in ipairs(expected) do
-    local scale = (e * e):mean():sqrt():item()
+    local most = allowed(e, precision)
     local deviation = (got[i] - e):abs():max():item()
-    if not (deviation <= TOLERANCE * scale) then
-      error(("%s: %s differs from %s by %g in %s, whose root mean square is %g"):format(layer.text,
-        variant, judge, deviation, i == 1 and "the output" or "gradient " .. i - 1, scale), 0)
+    if not (deviation <= most) then
+      error(("%s, %s: %s differs from %s by %g in %s, where %g is allowed"):format(layer.text,
+        precision, variant, judge, deviation, i == 1 and "the output" or "gradient " .. i - 1,
+        most), 0)
     end
   end
 end
 
--- How many variants were compared with the judge.
-local function check_layer(layer)
+-- Whether a variant can do so many multiply-adds in a moment.
+local function is_quick(variant, layer, macs)
+  if engine.card_is_double and variant == "cuda" then return macs <= DOUBLE_MACS end
+  if variant == "generic" then return macs <= GENERIC_MACS end
+  return variant ~= "blas" or layer.op ~= "conv2d" -- it has none of its own
+end
+
+-- How many variants were compared with the judge, the CPU's best one.
+local function check_layer(layer, precision, variants, judge)
   engine.C.cnn_macs()
-  local best = run(layer)
+  local best = engine.with(judge, run, layer, precision)
   local macs = tonumber(engine.C.cnn_macs())
-  local judge, compared = engine.cpu_variants[#engine.cpu_variants], 0
-  for _, variant in ipairs(engine.variants) do
-    -- blas has no convolution of its own
-    local naive = variant == "generic" or variant == "blas" and layer.op == "conv2d"
-    local runs = not naive or variant == "generic" and macs <= GENERIC_MACS
-    if engine.card_is_double and variant == "cuda" then runs = macs <= DOUBLE_MACS end
-    if runs and variant ~= judge then
-      local other = engine.with(variant, run, layer)
-      assert_same(layer, judge, variant, best, other)
+  local compared = 0
+  for _, variant in ipairs(variants) do
+    if variant ~= judge and is_quick(variant, layer, macs) then
+      local other = engine.with(variant, run, layer, precision)
+      assert_same(layer, precision, judge, variant, best, other)
       compared = compared + 1
     end
   end
   return compared
+end
+
+local function check_fp32(layer)
+  local cpu = engine.cpu_variants
+  return check_layer(layer, "fp32", engine.variants, cpu[#cpu])
+end
+
+local function check_bf16(layer)
+  local cpu = engine.cpu_mixed_variants
+  return check_layer(layer, "bf16", cpu, cpu[#cpu])
 end
 
 describe("the kernels agree on the layers of", function()
@@ -151,7 +173,9 @@ describe("the kernels agree on the layers of", function()
   for _, name in ipairs(golden.nets) do
     it(name, function()
       local compared = 0
-      for _, layer in ipairs(layers_of(name, seen)) do compared = compared + check_layer(layer) end
+      for _, layer in ipairs(layers_of(name, seen)) do
+        compared = compared + check_fp32(layer) + check_bf16(layer)
+      end
       assert.is_true(compared > 0 or name == "bn_lenet", "nothing was compared")
     end)
   end

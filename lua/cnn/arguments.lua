@@ -138,7 +138,7 @@ function add.only(p)
     :convert(choice("--only", "train", "predict"))
 end
 function add.layers(p)
-  p:flag("--layers", "then each layer alone: ms forward and backward, share")
+  p:flag("--layers", "then each layer alone, by direction: ms, rate, share of peak")
 end
 function add.layer(p)
   p:option("--layer", "as net:shapes names it, such as b3[1] (the first convolution)")
@@ -168,6 +168,9 @@ function add.deterministic(p)
 end
 function add.autotune(p)
   p:flag("--autotune", "CUDA: convolutions chosen by timing them, not by heuristics")
+end
+function add.peak(p)
+  p:flag("--peak", "instead: the most multiply-adds and bytes a second that the CPU does")
 end
 add["cudnn-plans"] = function(p)
   p:flag("--cudnn-plans", "instead: cuDNN's plans for the convolutions of every model")
@@ -241,10 +244,15 @@ local in_order = {
     name = "bench", module = "cnn.bench", words = "FILE",
     does = "images/s of training and of prediction; --layers: each layer's time",
     about = "Measures images/s of training and of prediction, on pictures made up in memory. "
-      .. "--layers adds every layer alone, in the order of the calls (with --only predict: forward "
-      .. "alone). What a block does between its layers, such as additions and concatenations, is "
-      .. "in none of them, nor are loss and optimizer: the last line tells what the whole step "
-      .. "takes beyond the layers' sum (or less, where a step saves what layers alone cannot).",
+      .. "--layers adds every layer alone, in the order of the calls, by direction (with --only "
+      .. "predict: forward alone); on the CPU convolutions and linear layers show the gradients of "
+      .. "data and of weights each by itself, and which kernel makes them. The rate is in "
+      .. "operations a second, or in bytes where they are what the layer waits for; `of peak` "
+      .. "compares the time with what the machine's peaks of both, measured before, allow: more "
+      .. "than 100 % comes from caches, or from a method that saves operations (Winograd's). "
+      .. "What a block does between its layers, such as additions and concatenations, is in none "
+      .. "of them, nor are loss and optimizer: the last line tells what the whole step takes "
+      .. "beyond the layers' sum (or less, where a step saves what layers alone cannot).",
     positional = file,
     "seconds", "only", "layers", "batch", "resize", "seed", "device", "threads", "precision", "set",
     "json", "deterministic", "autotune",
@@ -258,7 +266,11 @@ local in_order = {
   {
     name = "doctor", module = "cnn.doctor",
     does = "what was found, what is missing, how to get it",
-    about = "Says what was found, what is missing and how to get it.", "data", "cudnn-plans",
+    about = "Says what was found, what is missing and how to get it. --peak measures for some two "
+      .. "seconds what the CPU does at most, on one thread and on all: multiplications and "
+      .. "additions a second in fp32 and, where it has instructions for it, in bf16, copying "
+      .. "(bytes read and written) and reading beyond the caches.",
+    "data", "peak", "threads", "cudnn-plans",
   },
   {
     name = "help", module = "cnn.help", words = "[TOPIC]",

@@ -60,13 +60,11 @@ function cuda.synchronize()
 end
 
 --- cnn.cuda.precision(name)
--- How the card computes convolutions and products: "auto" (tf32 in convolutions, as PyTorch has
--- it), "fp32" (IEEE), "tf32" (in both), "bf16": convolutions take and give bf16, so do the ops
--- behind them (norms, pooling, arithmetic, cat, dropout); products take it and give f32; weights,
--- statistics, sums, losses and everything else are f32.
+-- cnn.precision, where there is a card: "auto" (tf32 in convolutions, as PyTorch has it), "fp32"
+-- (IEEE), "tf32" (in convolutions and products), "bf16".
 -- Errors: another name; no CUDA device
 -- Example: if cnn.cuda.is_available() then cnn.cuda.precision "fp32" end
--- See: cnnlua train, cnn.train
+-- See: cnn.precision
 function cuda.precision(name)
   argument.string("cnn.cuda.precision", "name", name)
   if C.cnn_cuda_set_precision(name) ~= 0 then handle.fail() end

@@ -346,12 +346,10 @@ function recipe.device(options)
     end
   end
   if precision == "tf32" then
-    fail.usage "--precision tf32 is for CUDA only; the CPU has fp32"
+    fail.usage "--precision tf32 is for CUDA only; the CPU has fp32 and bf16"
   end
-  if precision and precision ~= "fp32" then
-    fail.usage("--precision %s is not there yet on cpu; fp32 is", precision)
-  end
-  return "cpu", "fp32"
+  C.cnn_set_precision(precision or "fp32")
+  return "cpu", precision or "fp32"
 end
 
 return recipe

@@ -5,7 +5,7 @@
 -- shapes.show(net, x, { depth = 2, quiet = false }) prints the table and returns it: a list of rows
 -- { path, layer, depth, shape, parameters, macs, bytes } and a field `total`. x is a tensor or a
 -- list of sizes. MACs are of the whole batch; bytes are those of the outputs of layers that have no
--- layers inside, in f32.
+-- layers inside, with the precision in force: 4 an element, or 2 where it is bf16.
 --
 -- Surprising: nothing is computed, the input is on the device "meta". If the net fails, the rows up
 -- to the failing layer are printed before the error goes on.
@@ -25,6 +25,8 @@ local untouched = require "cnn.probes.untouched"
 local C = engine.C
 
 local shapes = {}
+
+local element_bytes = { f32 = 4, i32 = 4, bf16 = 2, u8 = 1 }
 
 local function meta_input(who, x)
   if handle.is_tensor(x) then return x.device == "meta" and x or x:detach():to("meta") end
@@ -63,7 +65,7 @@ local function recorder(net)
     row.done = true
     if handle.is_tensor(y) then
       row.shape = tostring(y:shape())
-      if row.leaf then row.bytes = 4 * y:numel() end
+      if row.leaf then row.bytes = element_bytes[y.dtype] * y:numel() end
     end
     if depth > 1 then open[depth - 1].bytes = open[depth - 1].bytes + row.bytes end
   end

@@ -46,16 +46,21 @@ local function is_double()
   return facts ~= nil and ffi.string(facts):find "\ncapability 0%.0\n" ~= nil
 end
 
--- What this CPU runs, worst to best; what its card runs; both. The double of a card is slow: whole
--- nets and large layers are not for it.
+-- What this CPU runs, worst to best, in fp32 and in bf16; what its card runs; all. The double of a
+-- card is slow: whole nets and large layers are not for it.
 engine.has_card = open_card()
 engine.card_is_double = engine.has_card and is_double()
 engine.cpu_variants = runs { "generic", "blas", "avx2", "avx512" }
+engine.cpu_mixed_variants = runs { "generic", "avx2", "avx512", "avx512bf16" }
 engine.card_variants = engine.has_card and runs { "cuda", "cublas", "cudnn" } or {}
 C.cnn_use_kernels(nil)
 
 engine.variants = { unpack(engine.cpu_variants) }
-for _, name in ipairs(engine.card_variants) do table.insert(engine.variants, name) end
+engine.mixed_variants = { unpack(engine.cpu_mixed_variants) }
+for _, name in ipairs(engine.card_variants) do
+  table.insert(engine.variants, name)
+  table.insert(engine.mixed_variants, name)
+end
 
 local of_card = {}
 for _, name in ipairs(engine.card_variants) do of_card[name] = true end
@@ -65,7 +70,7 @@ engine.device = "cpu"
 
 function engine.use(variant)
   assert(C.cnn_use_kernels(variant) == 0, ffi.string(C.cnn_error()))
-  if engine.has_card then assert(C.cnn_cuda_set_precision "fp32" == 0) end
+  assert(C.cnn_set_precision "fp32" == 0)
   engine.device = of_card[variant] and "cuda" or "cpu"
 end
 

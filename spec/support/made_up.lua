@@ -3,6 +3,7 @@
 --   local data, images, labels = made_up.data(channels, count, classes)
 --                                images[n][i] of 0 to 1, in the order channel, row, column
 --   local net, scores = made_up.linear(channels)      scores(images[n]) in plain Lua
+--   made_up.small_net()          the same weights each time, for a picture of 1 x 8 x 8
 --   made_up.judge(scores)        the most probable class, and its probability
 --   made_up.all(split)           its images and labels as one batch
 --   made_up.near(expected, got, tolerance)            an error when they are further apart
@@ -33,6 +34,12 @@ function made_up.data(channels, count, classes)
     train = part, test = part, classes = classes or made_up.names, batch = 8,
   }
   return data, plain, labels
+end
+
+function made_up.small_net()
+  cnn.manual_seed(11)
+  return nn.Sequential(nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.ReLU(),
+    nn.MaxPool2d(2, { stride = 2 }), nn.Flatten(), nn.Dropout(0.25), nn.Linear(4 * 4 * 4, 10))
 end
 
 function made_up.linear(channels)

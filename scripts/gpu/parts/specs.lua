@@ -8,7 +8,8 @@ local files = {
   { "ops", "every op in every variant agrees with generic" },
   { "card", "tensors, steps as graphs, batches of the card" },
   { "card_memory", "the card's memory: enough, and little" },
-  { "card_bf16", "every op with bf16 activations agrees with generic" },
+  { "bf16", "every op with bf16 activations agrees with generic" },
+  { "card_mixed", "bf16 in rows that begin anywhere, of weights and of pictures" },
   { "concatenation", "concatenation in place" },
   { "card_program", "the program on a card" },
   { "kernels", "the real layers of the eight nets agree in every variant" },
@@ -18,7 +19,7 @@ local files = {
 }
 
 -- What the double runs: a filter.
-local HOST = { ops = "relu", card_memory = "a card's memory", card_bf16 = "relu" }
+local HOST = { ops = "relu", card_memory = "a card's memory", bf16 = "relu" }
 
 local function name_of(file) return ("%s (spec/%s_spec.lua)"):format(file[2], file[1]) end
 

@@ -1,4 +1,4 @@
--- Activations in bf16 on a card that computes with --precision bf16: every op of the catalogue
+-- Activations in bf16, with --precision bf16 on the CPU and on a card: every op of the catalogue
 -- takes them, those that have kernels for them answer in bf16, all near to what generic makes of
 -- the same values, and steps are the same bits whether they run op by op, are recorded or replayed.
 
@@ -8,15 +8,9 @@ local engine = require "spec.support.engine"
 local harness = require "spec.support.harness"
 local inputs = require "spec.support.inputs"
 local catalogue = require "spec.support.catalogue"
+local scripts = require "spec.support.scripts"
 
 local ops = bind.ops
-
-if not engine.has_card then
-  describe("bf16 activations", function()
-    pending "needs a GPU, or the host double of make specs: spec/card_bf16_spec.lua"
-  end)
-  return
-end
 
 -- Ops that answer in bf16. Of those in `every` all inputs are activations, of the others the
 -- first.
@@ -42,12 +36,20 @@ local function rounded(values, scale)
   return engine.list(cnn.tensor(list):to "bf16")
 end
 
--- variant nil: the card's best one. Within one call a step that comes again is a replayed graph.
+-- On a card a step that comes again within one call is a replayed graph.
 local function with_bf16(variant, f)
-  return engine.with(variant or engine.card_variants[#engine.card_variants], function()
-    assert(engine.C.cnn_cuda_set_precision "bf16" == 0)
+  return engine.with(variant, function()
+    assert(engine.C.cnn_set_precision "bf16" == 0)
     return f()
   end)
+end
+
+-- Calls f with each of the list under the best variant of the CPU, and of the card if there is one.
+local function on_each_device(list, f)
+  for _, variants in ipairs { engine.cpu_mixed_variants, engine.card_variants } do
+    local best = variants[#variants]
+    for _, item in ipairs(best and list or {}) do with_bf16(best, function() f(item) end) end
+  end
 end
 
 -- x as an activation; `slice`: as the middle of a larger one, NaN on both sides.
@@ -92,7 +94,7 @@ describe("bf16 activations", function()
 
       it("are taken by " .. name, function()
         local cases = { row.wide, unpack(row.cases) }
-        for _, variant in ipairs(engine.card_variants) do
+        for _, variant in ipairs(engine.mixed_variants) do
           for _, case in ipairs(cases) do
             local values = values_of(case)
             local expected = engine.with("generic", harness.run, name, row, case, values, "dense")
@@ -118,44 +120,39 @@ describe("bf16 activations", function()
       local dtype = narrow[name] and "bf16" or sums[name] and "f32"
       if dtype then
         it(("become %s by %s"):format(dtype, name), function()
-          for _, case in ipairs(row.cases) do
-            with_bf16(engine.card_variants[1], function()
-              local values, tensors = values_of(case), {}
-              for i, spec in ipairs(harness.tensors(case)) do
-                tensors[i] = as(case)(i, inputs.laid_out(spec, values[i], "dense"))
-              end
-              if row.prepare then row.prepare(unpack(tensors)) end
-              local y = harness.call(name, case, tensors)
-              assert.equal(dtype, y.dtype, harness.describe(name, case))
-            end)
-          end
+          on_each_device(row.cases, function(case)
+            local values, tensors = values_of(case), {}
+            for i, spec in ipairs(harness.tensors(case)) do
+              tensors[i] = as(case)(i, inputs.laid_out(spec, values[i], "dense"))
+            end
+            if row.prepare then row.prepare(unpack(tensors)) end
+            local y = harness.call(name, case, tensors)
+            assert.equal(dtype, y.dtype, harness.describe(name, case))
+          end)
         end)
       end
 
       it("give the same bits when " .. name .. " is recorded and replayed", function()
-        for _, case in ipairs(row.cases) do
+        on_each_device(row.cases, function(case)
           local values = values_of(case)
-          with_bf16(nil, function()
-            local function run(recorded)
-              return harness.run_on_clones(name, row, case, values, "dense", recorded, as(case))
+          local function run(recorded)
+            return harness.run_on_clones(name, row, case, values, "dense", recorded, as(case))
+          end
+          local alone = run "nothing"
+          for _, recorded in ipairs { "the forward", "all", "all", "all" } do
+            local why = harness.difference(run(recorded), alone)
+            if why then
+              error(("%s, %s recorded: %s"):format(harness.describe(name, case), recorded, why), 0)
             end
-            local alone = run "nothing"
-            for _, recorded in ipairs { "the forward", "all", "all", "all" } do
-              local why = harness.difference(run(recorded), alone)
-              if why then
-                error(("%s, %s recorded: %s"):format(harness.describe(name, case), recorded,
-                  why), 0)
-              end
-            end
-          end)
-        end
+          end
+        end)
       end)
     end
   end
 
   it("stay bf16 beside numbers", function()
-    with_bf16(nil, function()
-      local y = cnn.randn(2, 3):to "cuda":to "bf16"
+    on_each_device({ 1 }, function()
+      local y = cnn.randn(2, 3):to(engine.device):to "bf16"
       local results = { y / 2, y ^ 3, y:maximum(0), y * cnn.tensor(2), 1 - y, (y * 2 + 1):relu() }
       for _, x in ipairs(results) do assert.equal("bf16", x.dtype) end
       assert.equal("f32", (y + y:to "f32").dtype)
@@ -163,17 +160,17 @@ describe("bf16 activations", function()
   end)
 
   it("have gradients in bf16, weights in f32", function()
-    with_bf16(nil, function()
+    on_each_device({ 1 }, function()
       local seen = {}
       local look = require "cnn.autograd".op {
         name = "look", forward = function(_, x) return x end,
         backward = function(_, dy) seen[#seen + 1] = dy.dtype return dy end,
       }
-      local net = cnn.nn.Conv2d(2, 8, 3):to "cuda"
-      local x = cnn.randn(2, 2, 6, 6):to "cuda"
+      local net = cnn.nn.Conv2d(2, 8, 3):to(engine.device)
+      local x = cnn.randn(2, 2, 6, 6):to(engine.device)
       x.requires_grad = true
       look(net(x)):sum():backward()
-      look(net(x)):backward(cnn.ones(2, 8, 4, 4):to "cuda")
+      look(net(x)):backward(cnn.ones(2, 8, 4, 4):to(engine.device))
       look(look(net(x)):view(2, -1)):to("f32"):sum():backward()
       assert.same({ "bf16", "bf16", "bf16", "bf16" }, seen)
       assert.equal("f32", x.grad.dtype)
@@ -181,12 +178,53 @@ describe("bf16 activations", function()
     end)
   end)
 
+  -- Twenty losses of LeNet, and the gradients of its first step.
+  local function trained(precision)
+    cnn.precision(precision)
+    cnn.manual_seed(3)
+    local net = scripts.recipe("bn_lenet").net:to(engine.device)
+    local sgd = cnn.optim.SGD(net:parameters(), { lr = 0.2 })
+    local losses, gradients = {}, {}
+    for i = 1, 20 do
+      local x, y = cnn.rand(32, 1, 28, 28), {}
+      for k = 1, 32 do -- a class is where the picture is bright
+        y[k] = 1 + (i + k) % 10
+        x:narrow(1, k, 1):narrow(3, 2 * y[k], 6):fill(2)
+      end
+      sgd:zero_grad()
+      local loss = net(x:to(engine.device)):cross_entropy(cnn.tensor(y):to(engine.device))
+      loss:backward()
+      if i == 1 then
+        for k, p in ipairs(net:parameters()) do gradients[k] = p.grad:to("cpu"):clone() end
+      end
+      sgd:step()
+      losses[i] = loss:item()
+    end
+    return losses, gradients
+  end
+
+  it("train as f32 does", function()
+    on_each_device({ 1 }, function()
+      local expected, near = trained "fp32"
+      local got, gradients = trained "bf16"
+      for i, loss in ipairs(expected) do
+        assert.near(loss, got[i], 0.03 + 0.05 * loss, ("loss %d, %s"):format(i, engine.device))
+      end
+      local off, all = 0, 0
+      for k, g in ipairs(near) do
+        off = off + ((gradients[k] - g) ^ 2):sum():item()
+        all = all + (g ^ 2):sum():item()
+      end
+      assert.is_true(off < 0.05 ^ 2 * all, ("off by %g of %g, %s"):format(off, all, engine.device))
+    end)
+  end)
+
   it("are measured layer by layer, and explained by Grad-CAM", function()
-    with_bf16(nil, function()
+    on_each_device({ 1 }, function()
       local nn = cnn.nn
       local net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(36, 3)):to "cuda"
-      local x = cnn.randn(2, 1, 8, 8):to "cuda"
+        nn.Flatten(), nn.Linear(36, 3)):to(engine.device)
+      local x = cnn.randn(2, 1, 8, 8):to(engine.device)
       local rows = require "cnn.layer_times".measure(net, x, { seconds = 0, training = true })
       for _, row in ipairs(rows) do assert.is_number(row.forward_ms, row.label) end
       assert.has_no.errors(function() net:gradcam(x, { class = 1 }) end)
