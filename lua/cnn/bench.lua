@@ -1,22 +1,19 @@
 -- bench.lua - cnnlua bench: images a second of training and of prediction, with their spread; with
 -- --layers every layer alone (layer_times.lua).
 --
--- The steps are the trainer's own (train.gradients, train.update), on one batch that stays in
--- memory, so loading is left out. Each figure is the median over the steps measured, with the
--- slowest and the fastest. Surprising: the learning rate is next to nothing here, because thousands
--- of steps on made-up pictures would drive the weights anywhere.
+-- The steps are the trainer's own (bench_steps.lua), on one batch that stays in memory, so loading
+-- is left out. Each figure is the median over the steps measured, with the slowest and the fastest.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local cnn = require "cnn"
-local handle = require "cnn.handle"
 local recipe = require "cnn.recipe"
-local train = require "cnn.train"
+local steps = require "cnn.bench_steps"
 
 local bench = {}
 
 local SECONDS, WARM_UP, LEAST_STEPS = 5, 2, 3
-local LEARNING_RATE = 1e-6
+local PEAK_SECONDS = 0.1
 
 local function spread(rates)
   table.sort(rates)
@@ -25,73 +22,16 @@ local function spread(rates)
   return { images_per_s = median, min = rates[1], max = rates[n], steps = n }
 end
 
-local function measure(step, images, seconds)
+local function measure(batch, seconds, step, batches)
   for _ = 1, WARM_UP do step() end
   local rates, started = {}, C.cnn_seconds()
   repeat
     local before = C.cnn_seconds()
     step()
     local now = C.cnn_seconds()
-    rates[#rates + 1] = images / (now - before)
+    rates[#rates + 1] = batches * batch / (now - before)
   until now - started >= seconds and #rates >= LEAST_STEPS
   return spread(rates)
-end
-
-local function training_step(loaded, x, y)
-  local criterion = cnn.nn.CrossEntropyLoss()
-  loaded.train.lr = LEARNING_RATE
-  local optimizer = require "cnn.optimizer".new(loaded.net, loaded.train).inner
-  local steps = 0
-  return function()
-    steps = steps + 1
-    C.cnn_rng_step(steps)
-    local loss, right = train.gradients(loaded.net, criterion, optimizer, x, y)
-    loss:item()
-    train.update(optimizer)
-    handle.give_back(loss, right)
-  end
-end
-
--- On a card a step is asked for and not waited for: a few at a time are measured.
-local STEPS_AT_ONCE = 10
-
-local function at_once(step)
-  return function()
-    for _ = 1, STEPS_AT_ONCE do step() end
-    cnn.cuda.synchronize()
-  end
-end
-
-local function training_on_card(loaded, x, y)
-  loaded.train.lr = LEARNING_RATE
-  local steps, job = 0, {
-    net = loaded.net, criterion = cnn.nn.CrossEntropyLoss(),
-    tally = require "cnn.tally".new(x.device),
-    optimizer = require "cnn.optimizer".new(loaded.net, loaded.train).inner,
-  }
-  return at_once(function()
-    steps = steps + 1
-    C.cnn_rng_step(steps)
-    require "cnn.card_run".step(job, x, y)
-  end)
-end
-
-local function predicted(loaded, x)
-  return (cnn.step(function()
-    return cnn.no_grad(function() return loaded.net(x):argmax(2) end)
-  end))
-end
-
-local function prediction_on_card(loaded, x)
-  return at_once(function() handle.give_back(predicted(loaded, x)) end)
-end
-
-local function prediction_step(loaded, x)
-  return function()
-    local label = predicted(loaded, x)
-    label[1]:item()
-    handle.give_back(label)
-  end
 end
 
 local function print_rate(what, rate)
@@ -110,9 +50,29 @@ local function print_all(result, input)
   print(("peak memory %.0f MB"):format(result.peak_mb))
   if result.layers then
     local whole = result.train or result.predict
-    print(require "cnn.layer_times".text(result.layers, 1000 * result.batch / whole.images_per_s,
+    if result.peak then
+      print(("peaks: %.1f GFLOP/s, copying %.1f GB/s"):format(result.peak.gflops, result.peak.gbs))
+    end
+    print(require "cnn.layer_table".text(result.layers, 1000 * result.batch / whole.images_per_s,
       result.train ~= nil))
   end
+end
+
+-- What the machine does at most, as layers are measured by it.
+local function machine(precision)
+  local peaks = require "cnn.peaks"
+  return {
+    flops = precision == "bf16" and peaks.flops(PEAK_SECONDS, true) or peaks.flops(PEAK_SECONDS),
+    copy = peaks.copy(PEAK_SECONDS),
+  }
+end
+
+local function layers(result, net, x, seconds, training)
+  local peaks = result.device == "cpu" and machine(result.precision) or nil
+  result.peak = peaks and { gflops = peaks.flops / 1e9, gbs = peaks.copy / 1e9 }
+  result.layers = require "cnn.layer_times".measure(net, x, {
+    seconds = seconds, training = training, peaks = peaks,
+  })
 end
 
 function bench.bench(options)
@@ -132,21 +92,14 @@ function bench.bench(options)
   }
   local seconds = options.seconds or SECONDS
   if options.only ~= "predict" then
-    net:train()
-    local step = (on_card and training_on_card or training_step)(loaded, x, y)
-    result.train = measure(step, batch * (on_card and STEPS_AT_ONCE or 1), seconds)
+    result.train = measure(batch, seconds, steps.training(loaded, x, y))
   end
   if options.only ~= "train" then
-    net:eval()
-    net:zero_grad()
-    local step = (on_card and prediction_on_card or prediction_step)(loaded, x)
-    result.predict = measure(step, batch * (on_card and STEPS_AT_ONCE or 1), seconds)
+    result.predict = measure(batch, seconds, steps.prediction(loaded, x))
   end
   result.peak_mb = (on_card and cnn.cuda.memory().peak or tonumber(C.cnn_peak_rss())) / 2 ^ 20
   if options.layers then
-    result.layers = require "cnn.layer_times".measure(net, x, {
-      seconds = seconds, training = options.only ~= "predict",
-    })
+    layers(result, net, x, seconds, options.only ~= "predict")
   end
   if options.json then
     print(require "cjson".encode(result))

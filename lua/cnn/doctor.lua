@@ -1,8 +1,9 @@
 -- doctor.lua - cnnlua doctor: what was found, what is missing, and the exact line that fixes it.
 --
--- Ends with exit status 1 when something is missing that training needs; --cudnn-plans goes over
--- cuDNN's plans instead (doctor/plans.lua). Surprising: each variant of the kernels is asked for by
--- name, as CNN_KERNELS would, so what is listed is what runs.
+-- Ends with exit status 1 when something is missing that training needs; --peak measures the
+-- machine instead (doctor/peak.lua), --cudnn-plans goes over cuDNN's plans (doctor/plans.lua).
+-- Surprising: each variant of the kernels is asked for by name, as CNN_KERNELS would, so what is
+-- listed is what runs.
 
 local ffi = require "ffi"
 local C = require "cnn.ffi".C
@@ -29,7 +30,7 @@ end
 local function kernels()
   local best = ffi.string(C.cnn_kernels())
   local list = {}
-  for _, variant in ipairs { "generic", "blas", "avx2", "avx512" } do
+  for _, variant in ipairs { "generic", "blas", "avx2", "avx512", "avx512bf16" } do
     if C.cnn_use_kernels(variant) == 0 and ffi.string(C.cnn_kernels()) == variant then
       list[#list + 1] = variant
     end
@@ -115,6 +116,8 @@ local function terminal()
 end
 
 function doctor.doctor(options)
+  if options.threads then cnn.set_threads(options.threads) end
+  if options.peak then return require "cnn.doctor.peak"() end
   if options.cudnn_plans then return require "cnn.doctor.plans"() end
   problems = 0
   say("cnnlua", cnn.version .. ", " .. jit.version .. " on " .. jit.os .. " " .. jit.arch)

@@ -1,21 +1,30 @@
 -- layer_times.lua - how long each layer of a net takes by itself: bench --layers, net:profile.
 --
--- layer_times.measure(net, x, { seconds =, training = }) returns a list, in the order of the calls:
--- { name, kind, label, shape, macs, bytes, forward_ms, backward_ms }. A layer is what has no layers
--- inside; one that is called twice comes twice. The net is run on x again and again, and each layer
--- is called once more, alone, on the input that it was just given: y = layer(input), in training
--- also y:backward(seed). The times are medians. A layer that cannot be called with one tensor alone
--- has none. bytes: what a forward reads and writes at least: its input, parameters and output.
--- On a card a layer is called several times in one recorded step, whose graph is replayed.
+-- layer_times.measure(net, x, { seconds =, training =, peaks = }) returns a list, in the order of
+-- the calls: { name, kind, label, shape, macs, bytes, forward_ms, backward_ms, ways }. A layer is
+-- what has no layers inside; one that is called twice comes twice. The net is run on x again and
+-- again, and each layer is called once more, alone, on the input that it was just given:
+-- y = layer(input), in training also y:backward(seed). The times are medians. A layer that cannot
+-- be called with one tensor alone has none. bytes: what a forward reads and writes at least: its
+-- input, parameters and output. On a card a layer is called several times in one recorded step,
+-- whose graph is replayed.
+--
+-- `ways` are the directions, each { way, ms, gflops or nil, gbs, kernel or nil, of_peak or nil }:
+-- "forward" and "backward", or, of convolutions and linear layers on the CPU, "forward", "data" and
+-- "weights", the two gradients, measured each by itself. of_peak: the time that the machine's peaks
+-- { flops, copy } allow at best, as a share of ms; more than 1 where data come from caches, or a
+-- method does with fewer operations than the definition has.
 --
 -- Surprising: the layers are not the whole step. What blocks do between their layers (additions,
 -- concatenations), loss and optimizer are missing; on the other hand a step may write over what a
 -- layer alone has to keep.
 
+local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local autograd = require "cnn.autograd"
 local cnn = require "cnn"
 local calls = require "cnn.calls"
+local conv_sizes = require "cnn.conv_sizes"
 local handle = require "cnn.handle"
 local members = require "cnn.members"
 local text = require "cnn.text"
@@ -52,9 +61,22 @@ local function bytes_moved(node, x, y)
     + 4 * members.count(node)
 end
 
+-- The weights that take part in training, where a layer's time is theirs and its input's.
+local function weights_of(row)
+  local list = {}
+  if row.macs > 0 then
+    for _, p in row.node:named_parameters() do
+      if p.requires_grad then list[#list + 1] = p end
+    end
+  end
+  return list
+end
+
 local function describe(row, x, y)
   row.needs_dx, row.output, row.needs_backward = x.requires_grad, y:shape(), y.requires_grad
-  row.bytes = bytes_moved(row.node, x, y)
+  row.bytes, row.input_bytes = bytes_moved(row.node, x, y), element_bytes[x.dtype] * x:numel()
+  row.weights = weights_of(row)
+  if row.kind == "Conv2d" then row.sizes = ffi.new("int64_t[18]", conv_sizes.of(row.node, x, y)) end
 end
 
 -- A row for each, of a pass that makes gradients possible.
@@ -63,7 +85,7 @@ local function layers_seen(net, x)
   local observer = each_layer(function(node, input, y)
     local row = {
       node = node, name = paths[node] or node.kind, kind = node.kind, label = node:describe(),
-      macs = tonumber(C.cnn_macs()), forward = {}, backward = {},
+      macs = tonumber(C.cnn_macs()), seconds = {},
     }
     if cnn.is_tensor(input) and cnn.is_tensor(y) then describe(row, input, y) end
     rows[#rows + 1] = row
@@ -143,25 +165,61 @@ local function measure_on_card(row, input, numbers, training, first)
   local forward = on_card(row, x, leaf, nil, first)
   local both = training and row.needs_backward and on_card(row, x, leaf, seed, first) or forward
   handle.give_back(x, seed)
-  return forward, math.max(0, both - forward)
+  return { forward = forward, backward = training and math.max(0, both - forward) or nil }
 end
 
--- Seconds forward and backward. As in a step, the net's own input needs no gradient.
-local function measure_once(row, input, numbers, training, first)
-  if input.device ~= "cpu" then
-    return measure_on_card(row, input, numbers, training, first)
-  end
-  local x, seed = input:detach(), shaped(numbers, row.output)
-  if training and row.needs_dx then x.requires_grad = true end
+-- Seconds forward, and backward where it is asked for.
+local function timed(row, input, seed, dx)
+  local x = input:detach()
+  local given = dx and arrives(x, cnn.zeros(1, { requires_grad = true })) or x
   local before = C.cnn_seconds()
-  local y = row.node(x)
+  local y = row.node(given)
   local between = C.cnn_seconds()
-  if training and row.needs_backward then y:backward(seed) end
+  if seed then y:backward(seed) end
   local after = C.cnn_seconds()
   row.node:zero_grad()
-  if not rawequal(x, y) then handle.give_back(y) end
-  handle.give_back(x, seed)
+  if not rawequal(given, y) then handle.give_back(y) end
+  handle.give_back(x)
   return between - before, after - between
+end
+
+local function set_trained(weights, on)
+  for _, p in ipairs(weights) do p.requires_grad = on end
+end
+
+-- Of the input's gradient alone.
+local function data_seconds(row, input, seed)
+  set_trained(row.weights, false)
+  local ok, forward, backward = pcall(timed, row, input, seed, true)
+  set_trained(row.weights, true)
+  return ok and backward or error(forward, 0)
+end
+
+-- Seconds by direction. As in a step, the net's own input needs no gradient.
+local function measure_on_cpu(row, input, numbers, training)
+  if not training or not row.needs_backward then
+    return { forward = timed(row, input) }
+  end
+  local seed, took = shaped(numbers, row.output), {}
+  if #row.weights > 0 then
+    took.forward, took.weights = timed(row, input, seed, false)
+    took.data = row.needs_dx and data_seconds(row, input, seed) or nil
+  else
+    took.forward, took.backward = timed(row, input, seed, row.needs_dx)
+  end
+  handle.give_back(seed)
+  return took
+end
+
+local function measure_once(row, input, ...)
+  return (input.device == "cpu" and measure_on_cpu or measure_on_card)(row, input, ...)
+end
+
+local function keep(seconds, took)
+  for way, time in pairs(took) do
+    seconds[way] = seconds[way] or {}
+    table.insert(seconds[way], time)
+  end
 end
 
 -- One pass of the net, without a history of its own, with a measurement at each layer. The first
@@ -173,15 +231,11 @@ local function round(net, x, rows, numbers, training, first)
     local row = rows[at]
     if not row or row.node ~= node or not row.output or row.alone == false then return end
     local was = cnn.set_grad_enabled(training)
-    local ok, forward, backward = pcall(calls.observe, nil, measure_once, row, input, numbers,
-      training, first)
+    local ok, took = pcall(calls.observe, nil, measure_once, row, input, numbers, training, first)
     cnn.set_grad_enabled(was)
-    if not ok and (not first or C.cnn_interrupted() ~= 0) then error(forward, 0) end
+    if not ok and (not first or C.cnn_interrupted() ~= 0) then error(took, 0) end
     row.alone = ok
-    if ok and not first then
-      table.insert(row.forward, forward)
-      table.insert(row.backward, backward)
-    end
+    if ok and not first then keep(row.seconds, took) end
   end
   cnn.no_grad(calls.observe, each_layer(visit), net, x)
 end
@@ -204,24 +258,71 @@ function layer_times.median(seconds)
   return 500 * (seconds[math.ceil(n / 2)] + seconds[math.floor(n / 2) + 1])
 end
 
+-- -------------------------------------------------------------------------------- the directions
+
+local WAYS = { "forward", "data", "weights", "backward" }
+local DIRECTION = { forward = 0, data = 1, weights = 2 } -- as cnn_conv_method counts them
+
+-- What a backward needs of the forward's values besides gradients: not these.
+local forgets_input = {
+  Flatten = true, Dropout = true, MaxPool2d = true, AvgPool2d = true, AdaptiveAvgPool2d = true,
+}
+
+local function bytes_of(row, way)
+  return way == "backward" and not forgets_input[row.kind] and row.bytes + row.input_bytes
+    or row.bytes
+end
+
+-- macs: of this way, 0 where a rate of operations says nothing.
+local function way_of(row, way, ms, macs, peaks)
+  local bytes = bytes_of(row, way)
+  local least = peaks and math.max(2 * macs / peaks.flops, bytes / peaks.copy)
+  return {
+    way = way, ms = ms, gflops = macs > 0 and 2 * macs / ms / 1e6 or nil,
+    gbs = bytes / ms / 1e6, of_peak = least and 1000 * least / ms,
+  }
+end
+
+-- The net's own input needs no gradient of data; on a card both gradients are one backward.
+local function ways_of(row, peaks, on_cpu)
+  local list = {}
+  for _, way in ipairs(WAYS) do
+    local ms = layer_times.median(row.seconds[way] or {})
+    if ms and ms > 0 then
+      local made = way_of(row, way, ms, way == "backward" and 0 or row.macs, peaks)
+      local method = on_cpu and row.sizes and C.cnn_conv_method(row.sizes, DIRECTION[way])
+      if method and method ~= nil then made.kernel = ffi.string(method) end
+      list[#list + 1] = made
+    end
+  end
+  return list
+end
+
+local function finished(row, on_cpu, options)
+  local ways, ms = ways_of(row, options.peaks, on_cpu), { forward = nil, backward = 0 }
+  for _, way in ipairs(ways) do
+    if way.way == "forward" then
+      ms.forward = way.ms
+    else
+      ms.backward = ms.backward + way.ms
+    end
+  end
+  return {
+    name = row.name, kind = row.kind, label = row.label, shape = tostring(row.output or ""),
+    macs = row.macs, bytes = row.bytes, forward_ms = ms.forward,
+    backward_ms = options.training and ms.forward and ms.backward or nil, ways = ways,
+  }
+end
+
 -- The net is left in the mode that was asked for.
 function layer_times.measure(net, x, options)
   net:train(options.training)
   local rows = layers_of(net, x)
   measure_rounds(net, x, rows, options)
   local list = {}
-  for i, row in ipairs(rows) do
-    list[i] = {
-      name = row.name, kind = row.kind, label = row.label,
-      shape = tostring(row.output or ""), macs = row.macs, bytes = row.bytes,
-      forward_ms = layer_times.median(row.forward),
-      backward_ms = options.training and layer_times.median(row.backward) or nil,
-    }
-  end
+  for i, row in ipairs(rows) do list[i] = finished(row, x.device == "cpu", options) end
   return list
 end
-
--- --------------------------------------------------------------------------------------- printing
 
 -- 10^9 operations a second of the forward: a multiply-add is two.
 function layer_times.rate(row)
@@ -238,34 +339,6 @@ function layer_times.total(list, training)
     end
   end
   return total
-end
-
--- The table, and what the whole step (or prediction) of step_ms takes beyond the layers.
-function layer_times.text(list, step_ms, training)
-  local total = layer_times.total(list, training)
-  total.name, total.label = "", "all layers"
-  local all = total.forward_ms + (total.backward_ms or 0)
-  local function cells(row)
-    local own = row.forward_ms and row.forward_ms + (row.backward_ms or 0)
-    return {
-      (row.name .. " " .. row.label):gsub("^ ", ""), row.shape or "",
-      text.cell("%.3f", row.forward_ms), text.cell("%.1f", layer_times.rate(row)),
-      text.cell("%.3f", row.backward_ms), text.cell("%.1f %%", own and 100 * own / all),
-    }
-  end
-  local lines = {
-    { "layer", "output shape", "forward ms", "GFLOP/s forward", "backward ms", "share" },
-  }
-  for _, row in ipairs(list) do lines[#lines + 1] = cells(row) end
-  lines[#lines + 1] = cells(total)
-  if not training then
-    for _, line in ipairs(lines) do table.remove(line, 5) end
-  end
-  local rest = step_ms - all
-  return ("%s\nthe whole %s takes %.3f ms, %.3f ms %s"):format(text.columns(lines, 2),
-    training and "step" or "prediction", step_ms, math.abs(rest), rest < 0
-    and "less than its layers alone" or "of them beyond the layers: what blocks do between them"
-    .. (training and ", loss, optimizer" or ""))
 end
 
 return layer_times

@@ -12,6 +12,7 @@ local ffi = require "ffi"
 local C = require "cnn.ffi".C
 local autograd = require "cnn.autograd"
 local calls = require "cnn.calls"
+local conv_sizes = require "cnn.conv_sizes"
 local create = require "cnn.create"
 local fail = require "cnn.fail"
 local recipe = require "cnn.recipe"
@@ -46,14 +47,6 @@ local function models()
   return list
 end
 
--- The numbers of k_conv in kernels/kernels.h, in its order, all arrays dense.
-local function numbers(layer, x, y)
-  local n, c, h, w = x:size(1), x:size(2), x:size(3), x:size(4)
-  local o, oh, ow = y:size(2), y:size(3), y:size(4)
-  return { n, h, w, c, c, oh, ow, o, o, layer.kh, layer.kw, layer.sh, layer.sw, layer.ph, layer.pw,
-    layer.dh, layer.dw, layer.groups }
-end
-
 -- The convolutions of a model that are not in `known` yet: { path, layer, input, sizes }.
 local function collect(loaded, known)
   local net, paths, list = loaded.net, text.paths("", loaded.net), {}
@@ -61,7 +54,7 @@ local function collect(loaded, known)
   function observer.enter(_, depth, x) inputs[depth] = x end
   function observer.leave(node, depth, y)
     if node.kind ~= "Conv2d" then return end
-    local sizes = numbers(node, inputs[depth], y)
+    local sizes = conv_sizes.of(node, inputs[depth], y)
     local key = table.concat(sizes, " ")
     if known[key] then return end
     known[key] = true
